@@ -186,6 +186,43 @@ export const list = <T>(count: Codec<number>, item: Codec<T>, max: number): Code
   },
 });
 
+/** An array with room for `capacity` items of `itemSize` bytes, of which `count` are used; the rest is ignored, and zero when written. */
+export const slots = <T>(
+  count: Codec<number>,
+  item: Codec<T>,
+  capacity: number,
+  itemSize: number,
+): Codec<readonly T[]> => {
+  const used = list(count, item, capacity);
+  return {
+    read: (reader) => {
+      const items = used.read(reader);
+      reader.take((capacity - items.length) * itemSize);
+      return items;
+    },
+    write: (writer, items) => {
+      used.write(writer, items);
+      writer.push(Buffer.alloc((capacity - items.length) * itemSize));
+    },
+  };
+};
+
+/** A byte string of at most `max` bytes in a place of `capacity`, behind its length; the rest is ignored, and zero when written. */
+export const paddedBytes = (length: Codec<number>, max: number, capacity: number): Codec<Buffer> => {
+  const used = countedBytes(length, max);
+  return {
+    read: (reader) => {
+      const bytes = used.read(reader);
+      reader.take(capacity - bytes.length);
+      return bytes;
+    },
+    write: (writer, value) => {
+      used.write(writer, value);
+      writer.push(Buffer.alloc(capacity - value.length));
+    },
+  };
+};
+
 /** A field that has one value only. */
 export const constant = <T extends number>(codec: Codec<number>, value: T): Codec<T> => ({
   read: (reader) => {
@@ -220,7 +257,11 @@ export function named<const T extends Readonly<Record<string, number>>>(
       const value = codec.read(reader);
       return names.get(value) ?? reader.fail(`unknown value 0x${value.toString(16)}`);
     },
-    write: (writer, name) => codec.write(writer, table[name] ?? Number.NaN),
+    write: (writer, name) => {
+      const value = table[name];
+      if (value === undefined) throw new RangeError(`no value is named ${name}`);
+      codec.write(writer, value);
+    },
   };
 }
 

@@ -1,0 +1,62 @@
+import { constants, type KeyObject, verify } from 'node:crypto';
+import { type Decoded, named, struct, tagged, u16 } from '@keylime/core/codec';
+import { algorithmIds, hashId } from './algorithms.ts';
+import { tpm2bEcc, tpm2bRsa } from './tpm2b.ts';
+
+const rsaSignature = struct({ hash: hashId, signature: tpm2bRsa });
+const eccSignature = struct({ hash: hashId, r: tpm2bEcc, s: tpm2bEcc });
+
+/** TPMT_SIGNATURE (TPM 2.0 Part 2 r1.59, 11.3.4). `type` is the signature algorithm. */
+export const TpmtSignature = tagged(
+  named(u16, algorithmIds('rsassa', 'rsapss', 'ecdsa', 'ecdaa', 'sm2', 'ecschnorr')),
+  {
+    rsassa: rsaSignature,
+    rsapss: rsaSignature,
+    ecdsa: eccSignature,
+    ecdaa: eccSignature,
+    sm2: eccSignature,
+    ecschnorr: eccSignature,
+  },
+);
+export type TpmtSignature = Decoded<typeof TpmtSignature>;
+
+const COORDINATE_BYTES: Readonly<Record<string, number>> = { prime256v1: 32, secp384r1: 48, secp521r1: 66 };
+
+/** r and s, each padded to a coordinate (IEEE P1363), or `undefined` if one does not fit. */
+function p1363(key: KeyObject, r: Buffer, s: Buffer): Buffer | undefined {
+  const size = COORDINATE_BYTES[key.asymmetricKeyDetails?.namedCurve ?? ''] ?? 0;
+  if (r.length > size || s.length > size) return undefined;
+  const joined = Buffer.alloc(2 * size);
+  joined.set(r, size - r.length);
+  joined.set(s, 2 * size - s.length);
+  return joined;
+}
+
+/**
+ * Whether `signature` is `key`'s over `signedBytes`. RSASSA, RSAPSS (MGF1 with the same hash, any salt length) and ECDSA
+ * (r and s may be short) with SHA-1, SHA-256, SHA-384 and SHA-512; every other algorithm, and a key of another type
+ * than the signature's, is `false`.
+ */
+export function verifySignature(key: KeyObject, signature: TpmtSignature, signedBytes: Uint8Array): boolean {
+  if (signature.hash === 'sm3_256') return false;
+  const keyType = key.asymmetricKeyType;
+  switch (signature.type) {
+    case 'rsassa':
+      if (keyType !== 'rsa') return false;
+      return verify(signature.hash, signedBytes, key, signature.signature);
+    case 'rsapss': {
+      if (keyType !== 'rsa' && keyType !== 'rsa-pss') return false;
+      const pss = { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_AUTO };
+      return verify(signature.hash, signedBytes, pss, signature.signature);
+    }
+    case 'ecdsa': {
+      if (keyType !== 'ec') return false;
+      const joined = p1363(key, signature.r, signature.s);
+      return joined !== undefined && verify(signature.hash, signedBytes, { key, dsaEncoding: 'ieee-p1363' }, joined);
+    }
+    case 'ecdaa':
+    case 'sm2':
+    case 'ecschnorr':
+      return false;
+  }
+}
