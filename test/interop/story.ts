@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { openSite, type Site, type SiteOptions } from './harness.ts';
+import { PARTS } from './launchers.ts';
+import { type Finished, logTail, waitFor } from './processes.ts';
+
+export type Step = { readonly step: string; readonly ms: number; readonly problem?: string };
+export type Story = { readonly steps: readonly Step[]; readonly logs?: Readonly<Record<string, string>> };
+
+const GET_QUOTE = 3;
+const INVALID_QUOTE = 9;
+const TERMINAL: ReadonlyMap<unknown, string> = new Map([
+  [7, 'Failed'],
+  [INVALID_QUOTE, 'Invalid Quote'],
+  [10, 'Tenant Quote Failed'],
+]);
+const UNKNOWN_FILE = '/opt/unknown/tool';
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+const KNOWN: ReadonlyMap<string, string> = new Map(
+  ['boot_aggregate', '/usr/bin/sh', '/usr/lib/libc.so.6'].map((path) => [path, sha256(path)]),
+);
+
+const runtimePolicy = () => ({
+  meta: { version: 1, generator: 3, timestamp: '2026-01-02 03:04:05.000000' },
+  release: 0,
+  digests: Object.fromEntries([...KNOWN].map(([path, digest]) => [path, [digest]])),
+  excludes: ['^/tmp/.*$'],
+  keyrings: {},
+  ima: { ignored_keyrings: [], log_hash_alg: 'sha1', dm_policy: null },
+  'ima-buf': {},
+  'verification-keys': '',
+});
+
+/** Thrown by a step that saw the wrong thing; the message says what was expected and what came. */
+class Unexpected extends Error {}
+
+function expect(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new Unexpected(message);
+}
+
+const field = (value: unknown, ...names: readonly string[]): unknown =>
+  names.reduce<unknown>(
+    (at, name) => (at !== null && typeof at === 'object' ? Reflect.get(at, name) : undefined),
+    value,
+  );
+
+/** The last line of the tenant's output that is a JSON object, as scripts find it (`grep '^{' | tail -1 | jq`). */
+function jsonLine({ stdout }: Finished): unknown {
+  const line = stdout.split('\n').findLast((text) => text.startsWith('{"'));
+  expect(line !== undefined, `no JSON line in the output:\n${stdout}`);
+  return JSON.parse(line);
+}
+
+function succeeded(what: string, done: Finished): Finished {
+  const output = `${done.stdout}${done.stderr}`.trimEnd().split('\n').slice(-12).join('\n');
+  expect(done.code === 0, `tenant ${what} ended with ${done.code}:\n${output}`);
+  return done;
+}
+
+/** The agent's record at the verifier, or `undefined` while it has none. */
+const verifierRecord = async ({ agentId, get, ports }: Site): Promise<unknown> => {
+  const { status, body } = await get(ports.verifier, `/v2.6/agents/${agentId}`);
+  expect(status === 200 || status === 404, `GET /v2.6/agents/… of the verifier answered ${status}`);
+  return status === 200 ? field(body, 'results') : undefined;
+};
+
+const steps: readonly { readonly step: string; readonly run: (site: Site, folder: string) => Promise<void> }[] = [
+  { step: 'verifier and registrar start', run: (site) => site.startServices() },
+  {
+    step: 'agent registers and is activated',
+    run: async (site) => {
+      for (const [path, digest] of KNOWN) await site.recorder.measure(path, digest);
+      await site.startAgent();
+      const { agentId, get, ports, programs } = site;
+      const active = async () =>
+        (await get(ports.registrarTls, `/v2.6/agents/${agentId}`)).status === 200 ? true : undefined;
+      const program = programs.agent;
+      await waitFor('activation', active, { timeoutMs: 60_000, everyMs: 100, ...(program && { program }) });
+    },
+  },
+  {
+    step: 'tenant add',
+    run: async (site, folder) => {
+      const policy = join(folder, 'policy.json');
+      await writeFile(policy, JSON.stringify(runtimePolicy()));
+      const add = ['-c', 'add', '-u', site.agentId, '--runtime-policy', policy];
+      // The agent listens a moment after its activation; the tenant retries by itself.
+      succeeded('add', await site.tenant(...add));
+    },
+  },
+  {
+    step: 'verifier attests: Get Quote, PASS',
+    run: async (site) => {
+      await waitFor(
+        'Get Quote',
+        async () => {
+          const record = await verifierRecord(site);
+          const state = field(record, 'operational_state');
+          expect(
+            !TERMINAL.has(state),
+            `the healthy agent is in state ${TERMINAL.get(state)}: ${JSON.stringify(record)}`,
+          );
+          const passing =
+            field(record, 'attestation_status') === 'PASS' && Number(field(record, 'attestation_count')) >= 2;
+          return state === GET_QUOTE && passing ? true : undefined;
+        },
+        { timeoutMs: 30_000, everyMs: 100 },
+      );
+    },
+  },
+  {
+    step: 'tenant reglist, regstatus',
+    run: async (site) => {
+      const list = jsonLine(succeeded('reglist', await site.tenant('-c', 'reglist')));
+      expect(
+        JSON.stringify(list) === JSON.stringify({ uuids: [site.agentId] }),
+        `reglist printed ${JSON.stringify(list)}`,
+      );
+      const status = jsonLine(succeeded('regstatus', await site.tenant('-c', 'regstatus', '-u', site.agentId)));
+      const state = field(status, site.agentId, 'operational_state');
+      expect(state === 'Registered', `regstatus printed operational_state ${JSON.stringify(state)}`);
+      for (const name of ['aik_tpm', 'ek_tpm', 'ekcert', 'mtls_cert', 'ip', 'port', 'regcount']) {
+        expect(field(status, site.agentId, name) !== undefined, `regstatus printed no ${name}`);
+      }
+    },
+  },
+  {
+    step: 'tenant cvlist, cvstatus',
+    run: async (site) => {
+      const list = jsonLine(succeeded('cvlist', await site.tenant('-c', 'cvlist')));
+      const expected = JSON.stringify({ uuids: [[site.agentId]] });
+      expect(JSON.stringify(list) === expected, `cvlist printed ${JSON.stringify(list)}`);
+      const done = succeeded('cvstatus', await site.tenant('-c', 'cvstatus', '-u', site.agentId));
+      const record = field(jsonLine(done), site.agentId);
+      const first = Object.entries(record ?? {})[0];
+      expect(String(first) === 'operational_state,Get Quote', `cvstatus begins with ${JSON.stringify(first)}`);
+      const status = field(record, 'attestation_status');
+      expect(status === 'PASS', `cvstatus printed attestation_status ${JSON.stringify(status)}`);
+    },
+  },
+  {
+    step: 'unknown file: Invalid Quote, FAIL',
+    run: async (site) => {
+      await site.recorder.measure(UNKNOWN_FILE, sha256('never seen'));
+      const record = await waitFor(
+        'Invalid Quote',
+        async () => {
+          const found = await verifierRecord(site);
+          return TERMINAL.has(field(found, 'operational_state')) ? found : undefined;
+        },
+        { timeoutMs: 30_000, everyMs: 50 },
+      );
+      const seen = ['operational_state', 'attestation_status', 'last_event_id'].map((name) => field(record, name));
+      const expected = [INVALID_QUOTE, 'FAIL', 'ima.validation.ima-ng.not_in_allowlist'];
+      expect(String(seen) === String(expected), `expected ${expected}, the verifier has ${seen}`);
+    },
+  },
+  {
+    step: 'texts in the log of the verifier',
+    run: async (site) => {
+      const log = site.programs.verifier?.log ?? '';
+      const wanted = [`File not found in allowlist: ${UNKNOWN_FILE}`, `Agent ${site.agentId} failed, stopping polling`];
+      await waitFor(
+        `"${wanted.join('" and "')}" in the log`,
+        async () => {
+          const text = await readFile(log, 'utf8');
+          return wanted.every((line) => text.includes(line)) ? true : undefined;
+        },
+        { timeoutMs: 5_000 },
+      );
+    },
+  },
+  {
+    step: 'revocation notification',
+    run: async (site) => {
+      const body = await waitFor('webhook call', async () => site.notifications[0], { timeoutMs: 10_000 });
+      const text = field(body, 'msg');
+      expect(typeof text === 'string', `the notification has no msg: ${JSON.stringify(body)}`);
+      const message: unknown = JSON.parse(text);
+      const seen = ['type', 'agent_id', 'event_id'].map((name) => field(message, name));
+      const expected = ['revocation', site.agentId, 'ima.validation.ima-ng.not_in_allowlist'];
+      expect(String(seen) === String(expected), `expected ${expected}, was told ${seen}`);
+    },
+  },
+  {
+    step: 'tenant delete, regdelete',
+    run: async (site) => {
+      succeeded('delete', await site.tenant('-c', 'delete', '-u', site.agentId));
+      expect((await verifierRecord(site)) === undefined, 'the verifier still has the agent');
+      succeeded('regdelete', await site.tenant('-c', 'regdelete', '-u', site.agentId));
+      const { status } = await site.get(site.ports.registrarTls, `/v2.6/agents/${site.agentId}`);
+      expect(status === 404, `the registrar answers ${status} for the deleted agent`);
+    },
+  },
+];
+
+/** Plays the whole story on a new site; stops at the first step that fails, and then brings the ends of the logs. `opened` is told the site. */
+export async function playStory(options: SiteOptions, opened: (site: Site) => void): Promise<Story> {
+  const done: Step[] = [];
+  let since = performance.now();
+  let step = 'site is laid out';
+  const lap = () => {
+    const ms = Math.round(performance.now() - since);
+    since = performance.now();
+    return ms;
+  };
+  try {
+    await using site = await openSite(options);
+    opened(site);
+    done.push({ step, ms: lap() });
+    for (const next of steps) {
+      step = next.step;
+      await next.run(site, options.folder);
+      done.push({ step, ms: lap() });
+    }
+    return { steps: done };
+  } catch (cause) {
+    done.push({ step, ms: lap(), problem: cause instanceof Error ? cause.message : String(cause) });
+    const logs = PARTS.map((part) => [part, logTail(join(options.folder, 'logs', `${part}.log`))] as const);
+    return { steps: done, logs: Object.fromEntries(logs.filter(([, text]) => text !== '(no log)')) };
+  }
+}
