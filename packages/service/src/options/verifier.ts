@@ -1,0 +1,102 @@
+import { boolean, choice, decimal, integer, list, port, secret, text } from '../options.ts';
+import { severityLabels, severityPolicy } from './severity.ts';
+import { poolSize, serverTls } from './shared.ts';
+
+const DAY_S = 86_400;
+
+/** `[verifier]` of verifier.conf. */
+export const verifierOptions = {
+  version: text('2.6', 'Version of the configuration schema; only told, never acted upon.'),
+  uuid: text(
+    'default',
+    'Name of this verifier. Verifiers that share a database attest the agents enrolled under their own name.',
+  ),
+  ip: text('127.0.0.1', 'Address to listen on; `0.0.0.0` or `::` for all.'),
+  port: port(8881, 'HTTPS port.'),
+  enable_agent_mtls: boolean(
+    true,
+    'Speak HTTPS with mutual authentication to agents. Off: keys and evidence travel in clear.',
+  ),
+  ...serverTls('generate'),
+  client_key: text(
+    'default',
+    'Private key for connections to agents and webhooks: `default` or a file, relative to `tls_dir`.',
+  ),
+  client_key_password: secret('Password of `client_key`.'),
+  client_cert: text(
+    'default',
+    'Certificate for connections to agents and webhooks: `default` or a file, relative to `tls_dir`.',
+  ),
+  trusted_server_ca: list(
+    'default',
+    'CA certificates that outgoing connections trust: `default` or a list of files, relative to `tls_dir`.',
+  ),
+  authorization_provider: choice(['simple'], 'simple', 'Who may do what.'),
+  database_url: text('sqlite', 'Database: `sqlite`, `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.', {
+    secret: true,
+  }),
+  database_pool_sz_ovfl: poolSize,
+  auto_migrate_db: boolean(
+    true,
+    'Bring the database to the newest schema at start. Off: refuse to start on an older one.',
+  ),
+  max_workers: integer(16, 0, 1024, 'Most worker processes; 0 means as many as there are processors.'),
+  exponential_backoff: boolean(true, 'Wait `retry_interval` to the power of the attempt before a retry.'),
+  retry_interval: decimal(2, 0, 3600, 'Seconds before a retry (the base, with `exponential_backoff`).'),
+  max_retries: integer(5, 0, 1000, 'Retries before an agent counts as not reachable.'),
+  quote_interval: decimal(
+    2,
+    0,
+    30 * DAY_S,
+    'Seconds between two attestations of an agent; 0 means as often as it can be done.',
+  ),
+  max_upload_size: integer(104_857_600, 1024, 2 ** 31, 'Largest request body in bytes.'),
+  request_timeout: decimal(60, 0.1, 3600, 'Seconds that one request to an agent or a webhook may take.'),
+  measured_boot_policy_name: text('accept-all', 'Measured-boot policy for agents that bring a reference state.'),
+  measured_boot_imports: list('[]', 'Python modules with measured-boot policies; must be empty here.'),
+  measured_boot_evaluate: choice(
+    ['once', 'always'],
+    'once',
+    'Evaluate the boot log once after every boot, or at every attestation.',
+  ),
+  severity_labels: severityLabels,
+  severity_policy: severityPolicy,
+  ignore_tomtou_errors: boolean(
+    false,
+    'True makes IMA violations (ToMToU, open writers) failures, False accepts them: the existing services behave so, against the name.',
+  ),
+  durable_attestation_import: text('', 'Python module of a durable attestation backend; must be empty here.'),
+  persistent_store_url: text('', 'Durable attestation: where records go.', { secret: true }),
+  transparency_log_url: text('', 'Durable attestation: transparency log.'),
+  time_stamp_authority_url: text('', 'Durable attestation: time stamp authority.'),
+  time_stamp_authority_certs_path: text('', 'Durable attestation: certificates of the time stamp authority.'),
+  persistent_store_format: text('json', 'Durable attestation: format of a record.'),
+  persistent_store_encoding: text('', 'Durable attestation: encoding of a record.'),
+  transparency_log_sign_algo: text('sha256', 'Durable attestation: hash of signatures.'),
+  signed_attributes: text('', 'Durable attestation: what is signed.'),
+  require_allow_list_signatures: boolean(false, 'Accept only runtime policies with a valid signature.'),
+  mode: choice(['pull', 'push'], 'pull', 'Who starts an attestation: the verifier (`pull`) or the agent (`push`).'),
+  challenge_lifetime: integer(1800, 1, DAY_S, 'Push: seconds that a challenge is good for.'),
+  verification_timeout: integer(0, 0, DAY_S, 'Push: seconds that a verification may take; 0 means no limit.'),
+  session_create_rate_limit_per_ip: integer(50, 1, 1_000_000, 'Push: sessions that one address may open in a window.'),
+  session_create_rate_limit_window_ip: integer(60, 1, DAY_S, 'Push: seconds of that window.'),
+  session_create_rate_limit_per_agent: integer(15, 1, 1_000_000, 'Push: sessions that one agent may open in a window.'),
+  session_create_rate_limit_window_agent: integer(60, 1, DAY_S, 'Push: seconds of that window.'),
+  session_lifetime: integer(180, 1, DAY_S, 'Push: seconds that a session token is good for.'),
+  nonce_lifetime: integer(60, 1, DAY_S, 'Push: seconds that the challenge of a new session is good for.'),
+  extend_token_on_attestation: boolean(true, 'Push: an accepted attestation extends the session token.'),
+  auto_recover_attestation_failures: boolean(false, 'Push: accept an agent again after a failure.'),
+  shutdown_drain_timeout: decimal(10, 0, 3600, 'Seconds to finish running attestations when the service stops.'),
+} as const;
+
+/** `[revocations]` of verifier.conf. */
+export const revocationOptions = {
+  enabled_revocation_notifications: list("['agent']", 'Channels that revocations are sent on.', [
+    'agent',
+    'webhook',
+    'zeromq',
+  ]),
+  zmq_ip: text('127.0.0.1', 'Address of the ZeroMQ publisher.'),
+  zmq_port: port(8992, 'Port of the ZeroMQ publisher.'),
+  webhook_url: text('', 'URL that revocations are posted to; its scheme is honoured.', { secret: true }),
+} as const;
