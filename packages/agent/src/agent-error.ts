@@ -1,0 +1,25 @@
+/** Why the agent cannot start or go on; stable, for programs to switch on. */
+export type AgentErrorCode =
+  | 'agent_id_malformed'
+  | 'algorithm_unsupported'
+  | 'api_version_unsupported'
+  | 'certificate_mismatch'
+  | 'client_ca_unusable'
+  | 'file_unreadable'
+  | 'insecure_payload'
+  | 'pcr_bank_inactive'
+  | 'privileges'
+  | 'quote_unstable'
+  | 'registration_failed'
+  | 'registration_refused';
+
+/** Something that the operator has to put right; the message says what. */
+export class AgentError extends Error {
+  override readonly name = 'AgentError';
+  readonly code: AgentErrorCode;
+
+  constructor(code: AgentErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
