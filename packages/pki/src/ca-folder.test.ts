@@ -4,6 +4,7 @@ import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { createSecureContext } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import {
   type CaFolder,
@@ -172,6 +173,7 @@ test('a CRL that is over is issued again, with the revocation dates it had', asy
   assert.deepEqual(crl.entries[0]?.revocationDate, revokedAt);
   const ca = new x509.X509Certificate(await readFile(join(folder.dir, 'cacert.crt'), 'utf8'));
   assert.ok(await crl.verify({ publicKey: ca.publicKey }));
+  assert.ok(createSecureContext({ crl: await readFile(join(folder.dir, 'cacrl.pem')) }));
 });
 
 test('a wrong CA password is refused and nothing is overwritten', async (t) => {

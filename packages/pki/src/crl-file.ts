@@ -25,7 +25,7 @@ export async function writeCrl(
     nextUpdate: new Date(now.getTime() + CRL_LIFETIME_MS),
   });
   await replaceFile(join(dir, CRL_DER), new Uint8Array(crl.rawData), PUBLIC_FILE_MODE);
-  await replaceFile(join(dir, CRL_PEM), `${crl.toString('pem')}\n`, PUBLIC_FILE_MODE);
+  await replaceFile(join(dir, CRL_PEM), `${x509.PemConverter.encode(crl.rawData, 'X509 CRL')}\n`, PUBLIC_FILE_MODE);
 }
 
 /** Whether the CRL of `dir` is there and still in the first two thirds of its life. */

@@ -24,8 +24,18 @@ const TAG_SIZE = 16;
 // Names in the inner map that are no certificate's.
 const RESERVED = new Set(['ca', 'lastserial', 'revoked_keys']);
 
-// PyYAML reads YAML 1.1; quoting every text keeps `yes`, `1e3` or `=` what they are.
-const YAML = { schema: 'yaml-1.1', defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN' } as const;
+// [compat] The layout of PyYAML's SafeDumper, byte for byte: the existing services rewrite the file without truncating it, so
+// that the end of a text of ours that was longer than theirs would stay behind theirs and spoil it.
+const PYTHON_LAYOUT = {
+  schema: 'yaml-1.1',
+  sortMapEntries: true,
+  lineWidth: 78,
+  indentSeq: false,
+  singleQuote: true,
+} as const;
+
+const pythonYaml = (value: object): string =>
+  stringify(value, PYTHON_LAYOUT).replaceAll(/^(.*: !!binary \|)-$/gm, '$1');
 
 /**
  * Decrypts the text of a `private.yml`: YAML `{salt, priv}` where `priv` is binary holding the base64 of IV (16 bytes),
@@ -62,13 +72,8 @@ export async function encryptKeyStore(store: KeyStore, password: string): Promis
   const iv = randomBytes(IV_SIZE);
   const key = await derive(password, salt, PBKDF2_ROUNDS, KEY_SIZE, 'sha256');
   const cipher = createCipheriv('aes-256-gcm', key, iv, { authTagLength: TAG_SIZE });
-  const sealed = Buffer.concat([
-    iv,
-    cipher.update(stringify(inner, YAML), 'utf8'),
-    cipher.final(),
-    cipher.getAuthTag(),
-  ]);
-  return stringify({ salt, priv: Buffer.from(sealed.toString('base64')) }, YAML);
+  const sealed = Buffer.concat([iv, cipher.update(pythonYaml(inner), 'utf8'), cipher.final(), cipher.getAuthTag()]);
+  return pythonYaml({ salt, priv: Buffer.from(sealed.toString('base64')) });
 }
 
 function decodeKeyStore(inner: Readonly<Record<string, unknown>>): KeyStore {
