@@ -1,0 +1,116 @@
+import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
+import { encodeUtf8 } from '@keylime/ima/list-text';
+import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
+import { type ImaExtendMode, replayImaList } from '@keylime/ima/replay';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import { BOOT_AGGREGATE, judgeLine, type MeasurementFailure, type MeasurementRules } from './measurement.ts';
+
+/** Why a measurement list was not accepted. */
+export type RuntimeIntegrityFailure =
+  | MeasurementFailure
+  /** No entry of the list leads to the quoted value; `replayed` is the value after the last one. */
+  | { readonly kind: 'ima_pcr_mismatch'; readonly quoted: string; readonly replayed: string }
+  | { readonly kind: 'ima_boot_aggregate_missing' }
+  | ({ readonly kind: 'ima_quote_progress' } & QuoteProgress);
+
+export type RuntimeIntegrityEvidence = {
+  /** Text of the list from entry `firstEntry` on, as bytes or as it came in JSON. */
+  readonly list: string | Uint8Array;
+  readonly firstEntry: number;
+  readonly bank: HashAlgorithm;
+  /** PCR 10 of a verified quote, in `bank`. */
+  readonly quotedPcr: Uint8Array;
+  /** PCR 10 before `firstEntry`, in `bank`; not looked at, for it is zeros, where `firstEntry` is 0. */
+  readonly runningPcr?: Uint8Array | undefined;
+  /** Of the round before; not looked at where `firstEntry` is 0. */
+  readonly quoteProgress?: QuoteProgress | undefined;
+  readonly policy: RuntimePolicy;
+  /** Hex; see MeasurementRules. */
+  readonly bootAggregates?: readonly string[];
+  readonly violations: 'accept' | 'fail';
+  readonly extendMode?: ImaExtendMode;
+};
+
+export type RuntimeIntegrity = {
+  /** The first `MAX_FAILURES` failures in the order of the list; none if and only if the list is accepted. */
+  readonly failures: readonly RuntimeIntegrityFailure[];
+  readonly failureCount: number;
+  readonly entryCount: number;
+  /** Entries that the quote covers. The others were not judged: they are to be asked for again, at best at once. */
+  readonly certifiedEntries: number;
+  readonly uncertifiedEntries: number;
+  readonly violationCount: number;
+  /** To remember, with the two below, if and only if there are no failures: the first entry not certified. */
+  readonly nextEntry: number;
+  /** PCR 10 before `nextEntry`, in the quoted bank. */
+  readonly runningPcr: Buffer;
+  readonly quoteProgress: QuoteProgress;
+};
+
+export const MAX_FAILURES = 100;
+
+/**
+ * Appraises a part of a measurement list against a verified quote of PCR 10 and a runtime policy. Entries after the first
+ * match with the quoted value are certified by nothing, and so neither pass nor fail. A bank other than the one that
+ * `runningPcr` belongs to cannot match: ask for the full list first.
+ */
+export function appraiseRuntimeIntegrity(evidence: RuntimeIntegrityEvidence): RuntimeIntegrity {
+  const { bank, firstEntry, quotedPcr, policy, violations } = evidence;
+  const list = typeof evidence.list === 'string' ? encodeUtf8(evidence.list) : evidence.list;
+  const zeros = new Uint8Array(digestSize(bank));
+  const rules: MeasurementRules = { policy, violations, bootAggregates: evidence.bootAggregates ?? [] };
+
+  const failures = new FailureList();
+  let violationCount = 0;
+  let startsWithBootAggregate = false;
+  const replay = replayImaList(
+    {
+      list,
+      firstIndex: firstEntry,
+      bank,
+      quotedPcr,
+      runningPcr: firstEntry === 0 ? zeros : (evidence.runningPcr ?? zeros),
+      logHashAlgorithm: policy.logHashAlgorithm,
+      ...(evidence.extendMode && { extendMode: evidence.extendMode }),
+    },
+    (line) => {
+      if (line.violation) violationCount++;
+      if (line.index === 0) {
+        startsWithBootAggregate = !line.violation && line.parsed.ok && line.parsed.value.path === BOOT_AGGREGATE;
+      }
+      failures.add(judgeLine(line, rules));
+    },
+  );
+
+  if (firstEntry === 0 && !startsWithBootAggregate) failures.add([{ kind: 'ima_boot_aggregate_missing' }]);
+  const certifiedEntries = replay.certifiedCount ?? 0;
+  const quoteProgress: QuoteProgress = { matched: certifiedEntries, length: replay.entryCount };
+  if (replay.certifiedCount === undefined) {
+    const quoted = Buffer.from(quotedPcr).toString('hex');
+    failures.add([{ kind: 'ima_pcr_mismatch', quoted, replayed: replay.runningPcr.toString('hex') }]);
+  } else if (!makesProgress(firstEntry === 0 ? undefined : evidence.quoteProgress, quoteProgress)) {
+    failures.add([{ kind: 'ima_quote_progress', ...quoteProgress }]);
+  }
+  return {
+    failures: failures.first,
+    failureCount: failures.count,
+    entryCount: replay.entryCount,
+    certifiedEntries,
+    uncertifiedEntries: replay.entryCount - certifiedEntries,
+    violationCount,
+    nextEntry: firstEntry + certifiedEntries,
+    runningPcr: replay.runningPcr,
+    quoteProgress,
+  };
+}
+
+/** Counts all failures and keeps the first ones. */
+class FailureList {
+  readonly first: RuntimeIntegrityFailure[] = [];
+  count = 0;
+
+  add(failures: readonly RuntimeIntegrityFailure[]): void {
+    this.count += failures.length;
+    if (this.first.length < MAX_FAILURES) this.first.push(...failures.slice(0, MAX_FAILURES - this.first.length));
+  }
+}

@@ -1,0 +1,107 @@
+import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { decodeField, type FileDigest, IMA_TEMPLATES, type ImaFieldId, type ImaTemplate } from './template-fields.ts';
+
+/** One measurement: what one line of `ascii_runtime_measurements` says. Nothing in it is verified by parsing. */
+export type ImaEntry = {
+  readonly pcr: number;
+  /** Lower-case hex of the second column; the list's file decides the algorithm (SHA-1 unless its name has a suffix). */
+  readonly templateHash: string;
+  readonly template: ImaTemplate;
+  readonly fileDigest: FileDigest;
+  /** File, keyring or buffer name; a byte that is not UTF-8 is U+DC00 + byte (list-text.ts). */
+  readonly path: string;
+  /** Raw `sig` field (security.ima); absent where the field is empty or the template has none. */
+  readonly signature?: Uint8Array;
+  /** Raw `buf` field, possibly empty; only in `ima-buf`. */
+  readonly buffer?: Uint8Array;
+  /**
+   * The kernel saw a file changing while it was measured: the template hash column is all zeros and the PCR was extended
+   * with ones. Digest and name are then covered by nothing. A column of all ones is no violation but a wrong hash.
+   */
+  readonly violation: boolean;
+  /** What the kernel hashed: u32le length and data per field; without lengths for template `ima`. */
+  readonly templateInput: Uint8Array;
+};
+
+/** The part of a line that cannot be read. */
+export type ImaProblem = 'field_count' | 'pcr' | 'template_hash' | 'template' | ImaFieldId;
+
+/**
+ * Parses one line of `ascii_runtime_measurements` without its newline, given as bytes or as text of one character per
+ * byte (latin1). Source: Linux security/integrity/ima/ima_fs.c `ima_ascii_measurements_show`,
+ * Documentation/security/IMA-templates.rst.
+ */
+export function parseImaLine(line: string | Uint8Array): Parsed<ImaEntry, ImaProblem> {
+  const text =
+    typeof line === 'string' ? line : Buffer.from(line.buffer, line.byteOffset, line.length).toString('latin1');
+  // A one-digit PCR is padded with a leading space; an empty last field leaves a trailing one.
+  const start = text.startsWith(' ') ? 1 : 0;
+  const [head, rest] = splitFields(text, start, 3);
+  const [pcrText = '', hashText = '', templateText = ''] = head;
+  if (rest === undefined) return bad('field_count');
+  if (!/^\d{1,2}$/.test(pcrText) || Number(pcrText) > 23) return bad('pcr');
+  if (!/^(?:[0-9a-fA-F]{2})+$/.test(hashText)) return bad('template_hash');
+  if (!isImaTemplate(templateText)) return bad('template');
+
+  const violation = /^0+$/.test(hashText);
+  const ids: readonly ImaFieldId[] = IMA_TEMPLATES[templateText];
+  const [fieldTexts, lastText] = splitFields(text, rest, ids.length - 1);
+  if (lastText === undefined) return bad('field_count');
+  fieldTexts.push(text.slice(lastText));
+
+  let fileDigest: FileDigest | undefined;
+  let path: string | undefined;
+  let signature: Uint8Array | undefined;
+  let buffer: Uint8Array | undefined;
+  const input: Uint8Array[] = [];
+  for (const [i, id] of ids.entries()) {
+    const field = decodeField(id, fieldTexts[i] ?? '', violation);
+    if (field === undefined) return bad(id);
+    fileDigest ??= field.digest;
+    path ??= field.name;
+    if (id === 'sig' && field.data.length > 0) signature = field.data;
+    if (id === 'buf') buffer = field.data;
+    if (templateText !== 'ima') input.push(u32le(field.data.length));
+    input.push(field.data);
+  }
+  if (fileDigest === undefined || path === undefined) return bad('field_count');
+  return good({
+    pcr: Number(pcrText),
+    templateHash: hashText.toLowerCase(),
+    template: templateText,
+    fileDigest,
+    path,
+    ...(signature && { signature }),
+    ...(buffer && { buffer }),
+    violation,
+    templateInput: Buffer.concat(input),
+  });
+}
+
+/** `count` space-separated fields of `text` from `from`, and where the rest begins; `undefined` if there is no rest. */
+function splitFields(text: string, from: number, count: number): [fields: string[], rest: number | undefined] {
+  const fields: string[] = [];
+  let at = from;
+  for (let i = 0; i < count; i++) {
+    const space = text.indexOf(' ', at);
+    if (space < 0) return [fields, undefined];
+    fields.push(text.slice(at, space));
+    at = space + 1;
+  }
+  return [fields, at];
+}
+
+const isImaTemplate = (name: string): name is ImaTemplate => Object.hasOwn(IMA_TEMPLATES, name);
+
+function u32le(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+/**
+ * Whether a `sig` field has the shape of an IMA signature: at least the 9 bytes of `struct signature_v2_hdr`, and
+ * the big-endian size in bytes 7 and 8 says how many follow (Linux security/integrity/integrity.h).
+ */
+export const isSignatureShaped = (signature: Uint8Array): boolean =>
+  signature.length >= 9 && 9 + ((signature[7] ?? 0) << 8) + (signature[8] ?? 0) === signature.length;

@@ -1,0 +1,214 @@
+import { digest, type HashAlgorithm } from '@keylime/core/digest';
+import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
+import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { type DigestList, type DigestMap, digestList } from './digest-map.ts';
+import { compileExcludes, type Excludes } from './excludes.ts';
+
+/** Reference values for a measurement list, indexed for matching. Immutable: shared by all who are judged by it. */
+export type RuntimePolicy = {
+  /** SHA-256 of the text it was decoded from, lower-case hex. */
+  readonly checksum: string;
+  readonly version: number;
+  /** 0 unknown, 1 empty, 2 converted from an older version, 3 made by a tool. Says nothing about the content. */
+  readonly generator: number;
+  readonly digests: DigestMap;
+  readonly excludes: Excludes;
+  readonly keyrings: DigestMap;
+  readonly buffers: DigestMap;
+  /** Keyrings whose keys are accepted without being learned; `*` stands for all. */
+  readonly ignoredKeyrings: ReadonlySet<string>;
+  /** Algorithm of the template hash column. */
+  readonly logHashAlgorithm: HashAlgorithm;
+  readonly dmPolicy: { readonly [key: string]: Json } | null;
+  /** Keyring object as JSON text, or empty. */
+  readonly verificationKeys: string;
+};
+
+/** What is wrong with a policy. `path` leads to the value; `message` is worded like a JSON schema validator's. */
+export type PolicyProblem = {
+  readonly kind: 'not_json' | 'signed' | 'schema' | 'exclude';
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+};
+
+const MAX_PROBLEMS = 100;
+const REQUIRED = ['meta', 'release', 'digests', 'excludes', 'keyrings', 'ima', 'ima-buf', 'verification-keys'];
+const LOG_HASH_ALGORITHMS: readonly HashAlgorithm[] = ['sha1', 'sha256', 'sha384', 'sha512'];
+const DIGEST = /^[0-9a-f]{40,128}$/;
+
+/** Name of a policy's content: SHA-256 of the text exactly as it was uploaded, lower-case hex. */
+export const runtimePolicyChecksum = (text: string): string => digest('sha256', Buffer.from(text)).toString('hex');
+
+/** The policy that accepts nothing, as the tools write it. */
+export const EMPTY_RUNTIME_POLICY_TEXT =
+  '{"meta": {"version": 1, "generator": 1}, "release": 0, "digests": {}, "excludes": [], "keyrings": {}, ' +
+  '"ima": {"ignored_keyrings": [], "log_hash_alg": "sha1", "dm_policy": null}, "ima-buf": {}, "verification-keys": ""}';
+
+/**
+ * Decodes and indexes the JSON text of a runtime policy (schema version 1; unknown members are allowed). Reports up to 100
+ * problems, a refused exclude pattern among them. A signed policy (DSSE envelope) must be opened first: dsse.ts.
+ */
+export function decodeRuntimePolicy(text: string): Parsed<RuntimePolicy, NonEmpty<PolicyProblem>> {
+  const json = parseJson(text);
+  if (json === undefined) return bad([{ kind: 'not_json', path: [], message: 'Runtime policy is not valid JSON!' }]);
+  if (isSignedPolicy(json)) {
+    const message = 'this is a signed policy (DSSE envelope): verify its signature and take the policy out of it first';
+    return bad([{ kind: 'signed', path: [], message }]);
+  }
+  const reader = new SchemaReader();
+  const policy = readPolicy(reader, json, text);
+  const problems = reader.problems.slice(0, MAX_PROBLEMS);
+  if (isNonEmpty(problems)) return bad(problems);
+  return policy ? good(policy) : bad([{ kind: 'schema', path: [], message: 'the policy cannot be read' }]);
+}
+
+/** Whether a JSON value is a DSSE envelope rather than a policy. */
+export const isSignedPolicy = (json: Json): boolean => isJsonObject(json) && Object.hasOwn(json, 'payload');
+
+function readPolicy(reader: SchemaReader, json: Json, text: string): RuntimePolicy | undefined {
+  const root = reader.object(json, [], REQUIRED);
+  if (root === undefined) return undefined;
+  const meta = reader.object(root.meta, ['meta'], ['version', 'generator']);
+  const version = reader.integer(meta?.version, ['meta', 'version'], 0);
+  const generator = reader.integer(meta?.generator, ['meta', 'generator'], 0, 3);
+  reader.string(meta?.timestamp, ['meta', 'timestamp']);
+  reader.integer(root.release, ['release'], 0);
+  const digests = reader.digestMap(root.digests, ['digests']);
+  const patterns = reader.strings(root.excludes, ['excludes']);
+  const keyrings = reader.digestMap(root.keyrings, ['keyrings']);
+  const ima = reader.object(root.ima, ['ima'], ['ignored_keyrings', 'log_hash_alg', 'dm_policy']);
+  const ignoredKeyrings = reader.strings(ima?.ignored_keyrings, ['ima', 'ignored_keyrings']);
+  const logHashAlgorithm = reader.oneOf(ima?.log_hash_alg, ['ima', 'log_hash_alg'], LOG_HASH_ALGORITHMS);
+  const dmPolicy = ima?.dm_policy === null ? null : reader.object(ima?.dm_policy, ['ima', 'dm_policy'], []);
+  const buffers = reader.digestMap(root['ima-buf'], ['ima-buf']);
+  const verificationKeys = reader.string(root['verification-keys'], ['verification-keys']);
+  if (verificationKeys) reader.keyring(verificationKeys, ['verification-keys']);
+  const excludes = reader.excludes(patterns ?? [], ['excludes']);
+  if (version === undefined || generator === undefined || excludes === undefined) return undefined;
+  if (digests === undefined || keyrings === undefined || buffers === undefined) return undefined;
+  if (ignoredKeyrings === undefined || logHashAlgorithm === undefined || dmPolicy === undefined) return undefined;
+  if (verificationKeys === undefined) return undefined;
+  return {
+    checksum: runtimePolicyChecksum(text),
+    version,
+    generator,
+    digests,
+    excludes,
+    keyrings,
+    buffers,
+    ignoredKeyrings: new Set(ignoredKeyrings),
+    logHashAlgorithm,
+    dmPolicy,
+    verificationKeys,
+  };
+}
+
+type Path = readonly (string | number)[];
+
+/** Reads members of a JSON value and collects what is wrong; an absent member is its object's problem. */
+class SchemaReader {
+  readonly problems: PolicyProblem[] = [];
+
+  #refuse(path: Path, message: string, kind: PolicyProblem['kind'] = 'schema'): undefined {
+    if (this.problems.length < MAX_PROBLEMS) this.problems.push({ kind, path, message });
+    return undefined;
+  }
+
+  object(
+    value: Json | undefined,
+    path: Path,
+    required: readonly string[],
+  ): { readonly [key: string]: Json } | undefined {
+    if (value === undefined) return undefined;
+    if (!isJsonObject(value)) return this.#refuse(path, `${shown(value)} is not of type 'object'`);
+    for (const key of required) if (!Object.hasOwn(value, key)) this.#refuse(path, `'${key}' is a required property`);
+    return value;
+  }
+
+  integer(value: Json | undefined, path: Path, min: number, max = Number.POSITIVE_INFINITY): number | undefined {
+    if (value === undefined) return undefined;
+    if (typeof value !== 'number' || !Number.isInteger(value))
+      return this.#refuse(path, `${shown(value)} is not of type 'integer'`);
+    if (value < min) return this.#refuse(path, `${value} is less than the minimum of ${min}`);
+    return value <= max ? value : this.#refuse(path, `${value} is greater than the maximum of ${max}`);
+  }
+
+  string(value: Json | undefined, path: Path): string | undefined {
+    if (value === undefined || typeof value === 'string') return value;
+    return this.#refuse(path, `${shown(value)} is not of type 'string'`);
+  }
+
+  array(value: Json | undefined, path: Path): readonly Json[] | undefined {
+    if (value === undefined || Array.isArray(value)) return value;
+    return this.#refuse(path, `${shown(value)} is not of type 'array'`);
+  }
+
+  strings(value: Json | undefined, path: Path): readonly string[] | undefined {
+    return this.array(value, path)?.map((item, i) => this.string(item, [...path, i]) ?? '');
+  }
+
+  oneOf<T extends string>(value: Json | undefined, path: Path, allowed: readonly T[]): T | undefined {
+    const text = this.string(value, path);
+    const found = allowed.find((item) => item === text);
+    if (text === undefined || found !== undefined) return found;
+    return this.#refuse(path, `${shown(text)} is not one of [${allowed.map((item) => `'${item}'`).join(', ')}]`);
+  }
+
+  digestMap(value: Json | undefined, path: Path): DigestMap | undefined {
+    const object = this.object(value, path, []);
+    if (object === undefined) return undefined;
+    const map = new Map<string, DigestList>();
+    for (const name in object) {
+      const list = this.array(object[name], [...path, name]) ?? [];
+      if (Array.isArray(object[name]) && list.length === 0) this.#refuse([...path, name], '[] should be non-empty');
+      map.set(name, digestList(list.map((item, i) => this.#digest(item, path, name, i))));
+    }
+    return map;
+  }
+
+  #digest(value: Json, path: Path, name: string, i: number): string {
+    if (typeof value === 'string' && DIGEST.test(value)) return value;
+    if (this.string(value, [...path, name, i]) !== undefined) {
+      this.#refuse([...path, name, i], `${shown(value)} does not match '^[0-9a-f]{40,128}$'`);
+    }
+    return '';
+  }
+
+  keyring(text: string, path: Path): void {
+    let keyring = parseJson(text);
+    // Older tools put the JSON text of a keyring into a JSON string once more.
+    if (typeof keyring === 'string') keyring = parseJson(keyring);
+    if (keyring === undefined) this.#refuse(path, 'is not the JSON text of a keyring');
+    const object = this.object(keyring, path, ['keyids', 'pubkeys']);
+    for (const [i, id] of (this.array(object?.keyids, [...path, 'keyids']) ?? []).entries()) {
+      this.integer(id, [...path, 'keyids', i], 0);
+    }
+    this.strings(object?.pubkeys, [...path, 'pubkeys']);
+  }
+
+  excludes(patterns: readonly string[], path: Path): Excludes | undefined {
+    const compiled = compileExcludes(patterns);
+    if (compiled.ok) return compiled.value;
+    for (const { index, message } of compiled.problem) {
+      const pattern = index === undefined ? 'excludes' : `exclude pattern ${index} ${shown(patterns[index] ?? '')}`;
+      this.#refuse(index === undefined ? path : [...path, index], `${pattern}: ${message}`, 'exclude');
+    }
+    return undefined;
+  }
+}
+
+/** A value as validators of the existing services print it, cut short. */
+function shown(value: Json): string {
+  const text =
+    typeof value === 'string'
+      ? `'${value}'`
+      : value === null
+        ? 'None'
+        : value === true
+          ? 'True'
+          : value === false
+            ? 'False'
+            : JSON.stringify(value);
+  return text.length > 120 ? `${text.slice(0, 119)}…` : text;
+}
