@@ -1,0 +1,190 @@
+import type { KeyObject } from 'node:crypto';
+import { digest, isHashAlgorithm } from '@keylime/core/digest';
+import { IMA_PCR } from '@keylime/ima/replay';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import type { TpmPolicy } from '@keylime/policies/tpm-policy';
+import { clockProblems, wasReset } from '@keylime/tpm/clock';
+import type { TpmtPublic } from '@keylime/tpm/public';
+import { type VerifiedQuote, verifyQuote } from '@keylime/tpm/quote';
+import {
+  type AcceptedAlgorithms,
+  declaredAlgorithms,
+  misdeclaredAlgorithms,
+  unacceptedAlgorithms,
+} from './algorithms.ts';
+import { type Check, conclude, type Finding } from './conclude.ts';
+import type { PullEvidence } from './evidence.ts';
+import type { Failure } from './failure.ts';
+import { appraiseBinding, appraisePcrs } from './pcr-policy.ts';
+import { fromFirstEntry, type Progress } from './progress.ts';
+import { appraiseRuntimeIntegrity, type RuntimeIntegrity } from './runtime-integrity.ts';
+
+/** What was asked, who must have signed, and the reference values. */
+export type Expectation = {
+  /** Goes into `extraData` as its UTF-8 bytes. */
+  readonly nonce: string;
+  /** The PCRs asked for, bit i for PCR i, without PCR 16. */
+  readonly mask: number;
+  /** The measurement list entry asked for. */
+  readonly requestedEntry: number;
+  readonly ak: TpmtPublic;
+  readonly akKey: KeyObject;
+  readonly accepted: AcceptedAlgorithms;
+  readonly tpmPolicy: TpmPolicy;
+  readonly runtimePolicy: RuntimePolicy;
+  /** What a violation (ToMToU, open writers) is: entries that name no content. */
+  readonly violations: 'accept' | 'fail';
+};
+
+/** Why a round says nothing about the machine; the next one asks for the whole list. */
+export type InconclusiveReason = 'machine_was_reset' | 'boot_time_changed' | 'clock_unsafe' | 'policy_changed' | Check;
+
+export type AttestationResult =
+  | {
+      readonly verdict: 'affirming';
+      readonly progress: Progress;
+      /** Entries of the list that the quote does not cover yet. */
+      readonly uncertifiedEntries: number;
+    }
+  | {
+      readonly verdict: 'contraindicated';
+      readonly failures: readonly [Failure, ...Failure[]];
+      readonly progress: Progress;
+    }
+  | { readonly verdict: 'inconclusive'; readonly reason: InconclusiveReason; readonly progress: Progress };
+
+const asksForIma = (mask: number): boolean => ((mask >>> IMA_PCR) & 1) === 1;
+
+/**
+ * Judges what an attester sent against what is expected of it, given what is remembered of it: checks Q1 to Q16 of 02
+ * section 3.6 of the reference, in that order. Nothing that the TPM did not sign is believed before the quote is verified,
+ * and what can be judged after that is judged whole, so that every failure is reported. Pure: the same input gives the
+ * same result. The progress in the result is what to remember; after a failure it asks for the list from its first entry.
+ */
+export function appraise(evidence: PullEvidence, expectation: Expectation, progress: Progress): AttestationResult {
+  const refused = (failures: readonly [Failure, ...Failure[]]): AttestationResult => ({
+    verdict: 'contraindicated',
+    failures,
+    progress: fromFirstEntry(progress),
+  });
+  const { mask, requestedEntry, runtimePolicy } = expectation;
+
+  const transportKeyPem = evidence.transportKeyPem ?? progress.transportKeyPem;
+  if (transportKeyPem === undefined) return refused([{ kind: 'transport_key_missing' }]);
+
+  const [unaccepted, ...more] = unacceptedAlgorithms(declaredAlgorithms(evidence), expectation.accepted);
+  if (unaccepted !== undefined) return refused([unaccepted, ...more]);
+  const { hashAlg } = evidence;
+  if (!isHashAlgorithm(hashAlg)) {
+    return refused([
+      { kind: 'algorithm_not_accepted', use: 'hash', found: hashAlg, accepted: expectation.accepted.hash },
+    ]);
+  }
+
+  if (evidence.imaEntry !== 0 && evidence.imaEntry !== requestedEntry) {
+    return refused([{ kind: 'ima_entry_unexpected', found: evidence.imaEntry, requested: requestedEntry }]);
+  }
+
+  const nonce = Buffer.from(expectation.nonce);
+  const { ak, akKey } = expectation;
+  const verified = verifyQuote({ text: evidence.quote, ak, akKey, hashAlg, nonce, mask });
+  if (!verified.ok) return refused([verified.failure]);
+  const { quote } = verified;
+
+  const clockFound = clockProblems(progress.clock, quote.clockInfo);
+  const clockFailures = clockFound.filter(({ recoverable }) => !recoverable);
+  const findings: Finding[] = [
+    { check: 'quote', failures: [] },
+    { check: 'algorithms', failures: misdeclaredAlgorithms(quote, evidence) },
+    { check: 'clock', failures: clockFailures },
+    { check: 'transport_key', failures: appraiseBinding(quote, transportKeyPem) },
+    { check: 'tpm_policy', failures: appraisePcrs(quote, expectation.tpmPolicy) },
+  ];
+
+  // From here on the quote counts, and with it the TPM's word that the machine was reset in between.
+  const known: Progress = { ...progress, clock: { ...quote.clockInfo }, transportKeyPem, bootTime: evidence.bootTime };
+  const postpone = (reason: InconclusiveReason, next: Progress): AttestationResult => {
+    const conclusion = conclude([], findings);
+    return conclusion.verdict === 'contraindicated'
+      ? { ...conclusion, progress: fromFirstEntry(progress) }
+      : { verdict: 'inconclusive', reason, progress: fromFirstEntry(next) };
+  };
+  if (clockFound.some(({ kind }) => kind === 'clock_unsafe')) return postpone('clock_unsafe', progress);
+  if (evidence.imaEntry !== 0) {
+    if (wasReset(progress.clock, quote.clockInfo)) return postpone('machine_was_reset', known);
+    if (progress.bootTime !== undefined && evidence.bootTime !== progress.bootTime) {
+      return postpone('boot_time_changed', known);
+    }
+    if (progress.bank !== quote.bank || progress.policyChecksum !== runtimePolicy.checksum) {
+      return postpone('policy_changed', known);
+    }
+  }
+
+  let ima: RuntimeIntegrity | undefined;
+  const required: Check[] = ['algorithms', 'quote', 'clock', 'transport_key', 'tpm_policy'];
+  if (asksForIma(mask)) {
+    required.push('runtime_integrity');
+    if (evidence.imaList === undefined) {
+      findings.push({ check: 'runtime_integrity', failures: [{ kind: 'ima_list_missing' }] });
+    } else {
+      const start = evidence.imaEntry === 0 ? fromFirstEntry(progress) : progress;
+      ima = judgeList(evidence.imaList, evidence.imaEntry, quote, expectation, start);
+      if (ima !== undefined) findings.push({ check: 'runtime_integrity', failures: ima.failures });
+    }
+  }
+
+  const conclusion = conclude(required, findings);
+  if (conclusion.verdict === 'contraindicated') {
+    // A clock that went back is not what the next one is compared with.
+    return { ...conclusion, progress: fromFirstEntry(clockFailures.length > 0 ? progress : known) };
+  }
+  if (conclusion.verdict === 'inconclusive') {
+    return { verdict: 'inconclusive', reason: conclusion.missing[0], progress: fromFirstEntry(progress) };
+  }
+  return {
+    verdict: 'affirming',
+    uncertifiedEntries: ima?.uncertifiedEntries ?? 0,
+    progress:
+      ima === undefined
+        ? fromFirstEntry(known)
+        : {
+            ...known,
+            nextEntry: ima.nextEntry,
+            runningPcr: ima.runningPcr,
+            quoteProgress: ima.quoteProgress,
+            bank: quote.bank,
+            policyChecksum: runtimePolicy.checksum,
+          },
+  };
+}
+
+function judgeList(
+  list: string,
+  firstEntry: number,
+  quote: VerifiedQuote,
+  { runtimePolicy, violations }: Expectation,
+  { runningPcr, quoteProgress }: Progress,
+): RuntimeIntegrity | undefined {
+  const quotedPcr = quote.pcrs.get(IMA_PCR);
+  // Not quoted is not checked, and not checked is not passed.
+  if (quotedPcr === undefined) return undefined;
+  return appraiseRuntimeIntegrity({
+    list,
+    firstEntry,
+    bank: quote.bank,
+    quotedPcr,
+    runningPcr,
+    quoteProgress,
+    policy: runtimePolicy,
+    bootAggregates: quotedBootAggregates(quote),
+    violations,
+  });
+}
+
+/** The boot aggregates that the quoted PCRs give: over PCRs 0 to 7 and 0 to 9, where they were quoted. */
+export function quotedBootAggregates(quote: VerifiedQuote): readonly string[] {
+  return [8, 10].flatMap((count) => {
+    const values = Array.from({ length: count }, (_, pcr) => quote.pcrs.get(pcr));
+    return values.every((value) => value !== undefined) ? [digest(quote.bank, ...values).toString('hex')] : [];
+  });
+}

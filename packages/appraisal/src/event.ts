@@ -1,0 +1,195 @@
+import type { Json } from '@keylime/core/json';
+import type { Failure } from './failure.ts';
+
+/**
+ * A failure in the words of the API: what operators' severity rules match, what notifications carry. `recoverable` false
+ * means that later checks were skipped (06 section 3.1 of the reference).
+ */
+export type FailureEvent = {
+  readonly eventId: string;
+  readonly recoverable: boolean;
+  readonly context: { readonly [key: string]: Json };
+};
+
+/** [compat] The misspelling is what operators' rules match. */
+const QUOTE = 'qoute_validation';
+
+const fatal = (eventId: string, message: string, more: FailureEvent['context'] = {}): FailureEvent => ({
+  eventId,
+  recoverable: false,
+  context: { message, ...more },
+});
+
+const mild = (eventId: string, message: string, more: FailureEvent['context'] = {}): FailureEvent => ({
+  eventId,
+  recoverable: true,
+  context: { message, ...more },
+});
+
+const quoteInvalid = (error: string): FailureEvent =>
+  fatal(`${QUOTE}.quote_validation`, 'Quote validation failed', { error });
+
+const ALGORITHM_EVENTS = {
+  hash: 'invalid_hash_alg',
+  encryption: 'invalid_enc_alg',
+  signing: 'invalid_sign_alg',
+} as const;
+
+/** The event of a failure: ids as in 06 section 3.2 of the reference; messages that suites of the field match are kept. */
+export function failureEvent(failure: Failure): FailureEvent {
+  switch (failure.kind) {
+    case 'evidence_malformed':
+      return fatal(`${QUOTE}.invalid_data`, `Answer of the agent is malformed: ${failure.field}: ${failure.problem}`);
+    case 'transport_key_missing':
+      return fatal(`${QUOTE}.no_pubkey`, 'No public key was given and none is stored for this agent');
+    case 'algorithm_not_accepted':
+      return fatal(
+        `${QUOTE}.${ALGORITHM_EVENTS[failure.use]}`,
+        `The ${failure.use} algorithm '${failure.found}' is not accepted`,
+        { data: failure.found, accepted: failure.accepted },
+      );
+    case 'algorithm_misdeclared':
+      return fatal(
+        `${QUOTE}.${ALGORITHM_EVENTS[failure.use]}`,
+        `The ${failure.use} algorithm is declared as '${failure.declared}' but is '${failure.actual}'`,
+        { data: failure.declared, actual: failure.actual },
+      );
+    case 'ima_entry_unexpected':
+      return fatal(
+        `${QUOTE}.invalid_ima_entry_nb`,
+        `The measurement list starts at entry ${failure.found}, entry ${failure.requested} was asked for`,
+        { got: failure.found, expected: failure.requested },
+      );
+
+    case 'quote_malformed':
+      return quoteInvalid(`The quote is malformed (${failure.part}): ${failure.problem}`);
+    case 'quote_ak_unusable':
+      return quoteInvalid(`The attestation key cannot be used: ${failure.problem}`);
+    case 'quote_signature_scheme':
+      return quoteInvalid(
+        `The quote is signed with ${failure.actual}, the attestation key signs with ${failure.expected}`,
+      );
+    case 'quote_hash_mismatch':
+      return quoteInvalid(`The quote is hashed with ${failure.actual}, declared is ${failure.declared}`);
+    case 'quote_signature_invalid':
+      return quoteInvalid('The signature of the quote is not by the attestation key');
+    case 'quote_nonce_mismatch':
+      return quoteInvalid('The quote is not about the nonce that was sent');
+    case 'quote_pcr_bank':
+      return quoteInvalid(`PCRs of bank ${failure.expected} were asked for, quoted were ${failure.actual.join(', ')}`);
+    case 'pcr_bank_inactive':
+      return quoteInvalid(`The TPM has no active PCR bank ${failure.bank}: choose another tpm_hash_alg for the agent`);
+    case 'quote_pcr_selection':
+      return quoteInvalid(`PCRs ${maskText(failure.expected)} were asked for, quoted were ${maskText(failure.actual)}`);
+    case 'quote_pcr_blob':
+      return quoteInvalid(`The PCR values do not fit the quote: ${failure.problem}`);
+    case 'quote_pcr_digest_mismatch':
+      return quoteInvalid('The PCR values are not those that the quote signs');
+
+    case 'clock_reset_count_decreased':
+      return quoteInvalid(`The TPM's reset count went back from ${failure.previous} to ${failure.current}`);
+    case 'clock_restart_count_decreased':
+      return quoteInvalid(`The TPM's restart count went back from ${failure.previous} to ${failure.current}`);
+    case 'clock_not_advanced':
+      return quoteInvalid(`The TPM's clock did not advance: ${failure.current} ms after ${failure.previous} ms`);
+    case 'clock_unsafe':
+      return mild(`${QUOTE}.quote_validation`, "The TPM's clock is not safe: it lost power and may have lost time");
+
+    case 'binding_pcr_missing':
+      return mild('pcr_validation.missing_pcr_16', 'PCR 16, which binds the key of the agent, is not in the quote');
+    case 'binding_pcr_mismatch':
+      return mild('pcr_validation.invalid_pcr_16', 'PCR 16 does not bind the key that the agent sent', {
+        got: failure.found,
+        expected: failure.expected,
+      });
+    case 'pcr_not_allowed':
+      return mild(`pcr_validation.invalid_pcr_${failure.pcr}`, `PCR ${failure.pcr} has a value that is not allowed`, {
+        context: 'PCR value is not in the TPM policy',
+        got: failure.found,
+        expected: failure.allowed,
+      });
+    case 'pcrs_missing':
+      return mild(
+        'pcr_validation.missing_pcrs',
+        `PCRs of the TPM policy are not in the quote: ${failure.pcrs.join(', ')}`,
+        {
+          context: 'PCRs are missing in quote',
+          data: failure.pcrs,
+        },
+      );
+
+    case 'ima_list_missing':
+      return mild('pcr_validation.unused_pcr_10', 'PCR 10 is quoted but the agent sent no measurement list');
+    case 'ima_entry_malformed':
+      return mild('ima.parser.entry', `Entry ${failure.index} cannot be read (${failure.problem}): ${failure.line}`, {
+        index: failure.index,
+      });
+    case 'ima_pcr_not_ten':
+      return mild('ima.validation.ima_pcr', `Entry ${failure.index} is not for PCR 10`, {
+        ...place(failure),
+        expected: '10',
+        got: String(failure.actual),
+      });
+    case 'ima_violation':
+      return mild(
+        'ima.validation.tomtou',
+        `Entry ${failure.index} is a violation (ToMToU or open writers)`,
+        place(failure),
+      );
+    case 'ima_template_hash_mismatch':
+      return mild('ima.validation.ima_hash', `Template hash of entry ${failure.index} is not that of its fields`, {
+        ...place(failure),
+        expected: failure.expected,
+        got: failure.actual,
+      });
+    case 'ima_path_unknown':
+      return mild(
+        'ima.validation.ima-ng.not_in_allowlist',
+        `File not found in allowlist: ${failure.path}`,
+        place(failure),
+      );
+    case 'ima_digest_not_allowed':
+      return mild(
+        'ima.validation.ima-ng.runtime_policy_hash',
+        `Hashes for file ${failure.path} don't match: ${failure.actual} is not in the policy`,
+        { ...place(failure), got: failure.actual, expected: failure.expected },
+      );
+    case 'ima_buffer_digest_mismatch':
+      return mild('ima.validation.ima_hash', `Digest of entry ${failure.index} is not that of its buffer`, {
+        ...place(failure),
+        expected: failure.expected ?? null,
+        got: failure.actual,
+      });
+    case 'ima_key_unsupported':
+      return mild('ima.invalid_key', `Key of entry ${failure.index} is of type ${failure.keyType}`, place(failure));
+    case 'ima_signature_malformed':
+      return mild(
+        'ima.validator.ima-sig.invalid_signature',
+        `Signature of ${failure.path} is malformed`,
+        place(failure),
+      );
+    case 'ima_pcr_mismatch':
+      return mild(
+        'ima.pcr_mismatch',
+        `IMA measurement list expected PCR 10 to be ${failure.quoted}, it leads to ${failure.replayed}`,
+        {
+          expected: failure.quoted,
+          got: failure.replayed,
+        },
+      );
+    case 'ima_boot_aggregate_missing':
+      return mild('ima.validation.ima-ng.not_in_allowlist', 'The measurement list does not start with boot_aggregate');
+    case 'ima_quote_progress':
+      return mild(
+        'ima.quote_progress',
+        `The quotes do not keep up with the measurement list: ${failure.matched} of ${failure.length} entries`,
+      );
+  }
+}
+
+const place = ({ index, path }: { readonly index: number; readonly path: string }) => ({ index, path });
+
+const maskText = (mask: number): string =>
+  Array.from({ length: 32 }, (_, pcr) => pcr)
+    .filter((pcr) => (mask >>> pcr) & 1)
+    .join(',');
