@@ -100,10 +100,6 @@ const ENCRYPTION_ALIASES: Readonly<Record<string, EncryptionAlgorithm>> = {
 export const canonicalEncryptionAlgorithm = (name: string): string =>
   Object.hasOwn(ENCRYPTION_ALIASES, name) ? (ENCRYPTION_ALIASES[name] ?? name) : name;
 
-/** Whether a list of accepted algorithm names holds `name`, `rsa` and `ecc` taken as `rsa2048` and `ecc256`. */
-export const algorithmAccepted = (accepted: readonly string[], name: string): boolean =>
-  accepted.some((one) => canonicalEncryptionAlgorithm(one) === canonicalEncryptionAlgorithm(name));
-
 /** The hash algorithm of a TPM_ALG_ID, or `undefined` for an id that is none of ours (SHA-3 banks exist). */
 export const findHash = (id: number): HashAlgorithm | undefined =>
   (Object.keys(HASH_IDS) as HashAlgorithm[]).find((name) => HASH_IDS[name] === id);

@@ -28,8 +28,11 @@ export function pcrSelection(bank: HashAlgorithm, mask: number): TpmsPcrSelectio
 }
 
 /** PCR numbers of `mask`, ascending. */
-export const maskPcrs = (mask: number): readonly number[] =>
-  Array.from({ length: 32 }, (_, pcr) => pcr).filter((pcr) => ((mask >>> pcr) & 1) === 1);
+export function maskPcrs(mask: number): readonly number[] {
+  const pcrs: number[] = [];
+  for (let pcr = 0; mask >>> pcr !== 0 && pcr < 32; pcr++) if (((mask >>> pcr) & 1) === 1) pcrs.push(pcr);
+  return pcrs;
+}
 
 /** `mask` with PCR 16. */
 export const withDataPcr = (mask: number): number => (mask | (1 << DATA_PCR)) >>> 0;

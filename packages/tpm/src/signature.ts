@@ -22,14 +22,22 @@ export type TpmtSignature = Decoded<typeof TpmtSignature>;
 
 const COORDINATE_BYTES: Readonly<Record<string, number>> = { prime256v1: 32, secp384r1: 48, secp521r1: 66 };
 
-/** r and s, each padded to a coordinate (IEEE P1363), or `undefined` if one does not fit. */
-function p1363(key: KeyObject, r: Buffer, s: Buffer): Buffer | undefined {
+/** A DER INTEGER of a number without sign. */
+function derInteger(number: Buffer): Buffer {
+  let start = 0;
+  while (start < number.length - 1 && number[start] === 0) start++;
+  const digits = number.subarray(start);
+  const sign = (digits[0] ?? 0x80) >= 0x80 ? [0] : [];
+  return Buffer.concat([Buffer.of(0x02, sign.length + digits.length, ...sign), digits]);
+}
+
+/** ECDSA-Sig-Value (RFC 3279, 2.2.3), or `undefined` if r or s is longer than a coordinate. Node verifies this form fastest. */
+function ecdsaDer(key: KeyObject, { r, s }: { readonly r: Buffer; readonly s: Buffer }): Buffer | undefined {
   const size = COORDINATE_BYTES[key.asymmetricKeyDetails?.namedCurve ?? ''] ?? 0;
   if (r.length > size || s.length > size) return undefined;
-  const joined = Buffer.alloc(2 * size);
-  joined.set(r, size - r.length);
-  joined.set(s, 2 * size - s.length);
-  return joined;
+  const numbers = Buffer.concat([derInteger(r), derInteger(s)]);
+  const header = numbers.length < 0x80 ? [0x30, numbers.length] : [0x30, 0x81, numbers.length];
+  return Buffer.concat([Buffer.from(header), numbers]);
 }
 
 /**
@@ -51,8 +59,8 @@ export function verifySignature(key: KeyObject, signature: TpmtSignature, signed
     }
     case 'ecdsa': {
       if (keyType !== 'ec') return false;
-      const joined = p1363(key, signature.r, signature.s);
-      return joined !== undefined && verify(signature.hash, signedBytes, { key, dsaEncoding: 'ieee-p1363' }, joined);
+      const der = ecdsaDer(key, signature);
+      return der !== undefined && verify(signature.hash, signedBytes, key, der);
     }
     case 'ecdaa':
     case 'sm2':
