@@ -1,0 +1,68 @@
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+
+/** Where a server waits for connections; port 0 takes a free one. */
+export type ListenAddress = { readonly host: string; readonly port: number };
+
+/** A service cannot listen where it was told to; the message says where, why and what to do. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError';
+  /** The system's code, such as `EADDRINUSE`. */
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Starts `app` on `address` and returns where it listens; throws `ListenError`. */
+export async function listenOn(app: FastifyInstance, address: ListenAddress): Promise<ListenAddress> {
+  try {
+    await app.listen({ host: address.host, port: address.port });
+  } catch (cause) {
+    const code = cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? '') : '';
+    if (code === '' || code.startsWith('FST_')) throw cause;
+    throw new ListenError(code, `Cannot listen on ${show(address)}: ${adviceOn(code)}`, { cause });
+  }
+  const bound = app.server.address() as AddressInfo;
+  return { host: bound.address, port: bound.port };
+}
+
+/**
+ * Starts several servers of one program (the registrar has a plain and a TLS port): all of them, or none if one fails.
+ * Build each with the same plugin; they share what the plugin was given, not the Fastify instance.
+ */
+export async function listenAll(
+  servers: readonly { readonly app: FastifyInstance; readonly address: ListenAddress }[],
+): Promise<{ readonly addresses: readonly ListenAddress[]; readonly close: () => Promise<void> }> {
+  const close = async () => {
+    await Promise.all(servers.map(({ app }) => app.close()));
+  };
+  try {
+    const addresses: ListenAddress[] = [];
+    for (const { app, address } of servers) addresses.push(await listenOn(app, address));
+    return { addresses, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const show = ({ host, port }: ListenAddress): string => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`);
+
+function adviceOn(code: string): string {
+  switch (code) {
+    case 'EADDRINUSE':
+      return 'another program listens there. Stop it, or set another port.';
+    case 'EACCES':
+      return 'not permitted. Ports below 1024 need the capability CAP_NET_BIND_SERVICE.';
+    case 'EADDRNOTAVAIL':
+      return 'this machine has no such address. Set ip to one of its own, or to 0.0.0.0.';
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return 'the name does not resolve to an address.';
+    default:
+      return `${code}.`;
+  }
+}

@@ -1,0 +1,106 @@
+import { type Dialect, PostgresDialect, type PostgresPool } from 'kysely';
+import pg from 'pg';
+import { encodeParameter } from './column-types.ts';
+import { DatabaseError, type DatabaseErrorCode } from './database-error.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const STATEMENT_TIMEOUT_MS = 60_000;
+
+/** Object identifiers of built-in types (pg_type.dat) that pg reads as text, but that we read as numbers. */
+const INT8 = 20;
+const NUMERIC = 1700;
+
+function safeNumber(text: string): number {
+  const value = Number(text);
+  if (/^-?\d+$/.test(text) && !Number.isSafeInteger(value))
+    throw new RangeError(`the integer ${text} in the database is too large`);
+  return value;
+}
+
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+    oid === INT8 || oid === NUMERIC
+      ? safeNumber
+      : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+};
+
+/** Kysely's dialect over pg, with parameters and results as sqlite.ts has them. Nothing connects before the first use. */
+export function postgresDialect(
+  url: string,
+  {
+    program,
+    poolSize,
+    onStatement,
+  }: { program: string; poolSize: number; onStatement?: ((sql: string) => void) | undefined },
+): Dialect {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: poolSize,
+    types,
+    application_name: `keylime.${program}`,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    statement_timeout: STATEMENT_TIMEOUT_MS,
+    idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+    keepAlive: true,
+  });
+  // A kept connection was closed by the server: the pool has dropped it, and the next query opens another one.
+  pool.on('error', () => {});
+  const wrapped: PostgresPool = {
+    options: pool.options,
+    end: () => pool.end(),
+    connect: async () => wrapClient(await pool.connect(), onStatement),
+  };
+  return new PostgresDialect({ pool: wrapped });
+}
+
+type Client = Awaited<ReturnType<PostgresPool['connect']>>;
+
+const wrappers = new WeakMap<pg.PoolClient, Client>();
+
+function wrapClient(client: pg.PoolClient, onStatement: ((sql: string) => void) | undefined): Client {
+  const known = wrappers.get(client);
+  if (known !== undefined) return known;
+  const query = (sql: string, parameters: readonly unknown[]) => {
+    onStatement?.(sql);
+    return client.query(sql, parameters.map(encodeParameter));
+  };
+  const wrapper = { query, release: (destroy?: boolean) => client.release(destroy) } as unknown as Client;
+  wrappers.set(client, wrapper);
+  return wrapper;
+}
+
+const UNREACHABLE = [
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ENOENT',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EACCES',
+];
+
+/** SQLSTATEs of PostgreSQL (Appendix A) that a first connection can end with. */
+const REFUSALS: Readonly<Record<string, readonly [DatabaseErrorCode, string]>> = {
+  '28P01': ['database_login_refused', 'the password is wrong; correct database_url'],
+  '28000': ['database_login_refused', 'this user may not log in; check database_url and pg_hba.conf'],
+  '3D000': ['database_missing', 'there is no such database; create it with createdb'],
+  '42501': ['database_not_writable', 'this user lacks the right; GRANT it'],
+  '53300': [
+    'database_unreachable',
+    'all its connections are taken; raise max_connections or lower database_pool_sz_ovfl',
+  ],
+  '57P03': ['database_unreachable', 'it is starting up or shutting down; try again'],
+};
+
+/** What an error of the first connection means for the operator. */
+export function postgresError(shown: string, error: unknown): DatabaseError {
+  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const [kind, advice] = REFUSALS[code] ?? [];
+  if (kind !== undefined) return new DatabaseError(kind, `the database ${shown} refuses: ${advice}`, error);
+  const why = error instanceof AggregateError ? code : error instanceof Error ? error.message : String(error);
+  const text = `cannot reach the database ${shown}: ${why}; check that it runs and that database_url is right`;
+  if (UNREACHABLE.includes(code) || code === '') return new DatabaseError('database_unreachable', text, error);
+  return new DatabaseError('database_unusable', `cannot use the database ${shown}: ${why}`, error);
+}
