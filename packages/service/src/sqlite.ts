@@ -158,12 +158,10 @@ class SqliteConnection implements DatabaseConnection {
       const { changes, lastInsertRowid } = statement.run(...values);
       return { rows: [], numAffectedRows: BigInt(changes), insertId: BigInt(lastInsertRowid) };
     }
-    const rows = statement.all(...values);
+    // Copied, as node:sqlite's rows have no prototype and those of pg have.
+    const rows = statement.all(...values).map((row): Record<string, unknown> => ({ ...row }));
     for (const [column, decode] of decoders) {
-      for (const row of rows) {
-        const value = row[column];
-        if (value !== null) (row as Record<string, unknown>)[column] = decode(value);
-      }
+      for (const row of rows) if (row[column] !== null) row[column] = decode(row[column]);
     }
     return { rows, numAffectedRows: BigInt(rows.length) };
   }

@@ -12,6 +12,8 @@ export type ServerTls = {
   readonly passphrase?: string | undefined;
   /** PEM of the CAs that issue clients' certificates; the operating system's ones are never asked. */
   readonly clientCaPems: readonly string[];
+  /** `true` refuses clients without a certificate in the handshake, as an agent does; otherwise they are anonymous. */
+  readonly requireClientCertificate?: boolean | undefined;
   /** See `clientIdentity`. */
   readonly adminNamesWithoutEku?: readonly string[] | undefined;
 };
@@ -29,8 +31,8 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 const SESSION_TIMEOUT_S = 300;
 
 /**
- * TLS settings of a server: TLS 1.2 or newer, a client certificate is asked for and may be missing. [MUST] One that is
- * presented and does not verify must end the connection: `refuseUnverifiedClients` does that (spec 01 section 7.3).
+ * TLS settings of a server: TLS 1.2 or newer, a client certificate is asked for. [MUST] One that is presented and does not
+ * verify must end the connection: `refuseUnverifiedClients` does that (spec 01 section 7.3).
  * Throws a `RangeError` without a CA: a server that trusts nobody by mistake cannot be administered.
  */
 export function serverTlsOptions(tls: ServerTls): ServerOptions {
@@ -42,8 +44,7 @@ export function serverTlsOptions(tls: ServerTls): ServerOptions {
     ca: [...tls.clientCaPems],
     minVersion: 'TLSv1.2',
     requestCert: true,
-    // `true` would refuse clients without a certificate, which may use the public routes.
-    rejectUnauthorized: false,
+    rejectUnauthorized: tls.requireClientCertificate ?? false,
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     sessionTimeout: SESSION_TIMEOUT_S,
   };
