@@ -203,7 +203,7 @@ test('unknown versions and paths are told apart as the existing agent does', asy
     ['/v2.6', 'Not Implemented: Use /agent, /keys, or /quotes interfaces'],
     ['/v2.6/other/x', 'Not Implemented: Use /agent, /keys, or /quotes interfaces'],
     ['/v2.6/constructor/x', 'Not Implemented: Use /agent, /keys, or /quotes interfaces'],
-    ['/v2.6/keys/other', 'URI not supported, only /pubkey and /verify are supported for GET in /keys/ interface'],
+    ['/v2.6/keys/other', 'URI not supported, only /pubkey and /verify are supported for GET in /keys interface'],
   ]) {
     const { statusCode, json } = await get(url ?? '');
     assert.deepEqual([statusCode, json], [400, { code: 400, status, results: {} }], url);

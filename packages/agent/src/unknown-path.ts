@@ -44,8 +44,9 @@ export function unknownPath(method: string, url: string, apiVersions: readonly s
   }
   const supported = offered.map((name) => `/${name}`).join(' and ');
   const are = offered.length === 1 ? 'is' : 'are';
+  const where = scope === 'quotes' || scope === 'notifications' ? `${scope}/` : scope;
   return {
     status: 400,
-    text: `URI not supported, only ${supported} ${are} supported for ${method} in /${scope}/ interface`,
+    text: `URI not supported, only ${supported} ${are} supported for ${method} in /${where} interface`,
   };
 }
