@@ -73,18 +73,21 @@ export function buildHttpServer(options: HttpServerOptions): FastifyInstance {
   }
   parseJsonBodies(app, options.parseBodyWithoutContentType ?? false);
   const routes = watchRoutes(app);
-  app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id);
-  });
-  if (options.authorization !== 'none') {
-    authorizeRequests(app, { adminNamesWithoutEku: tls?.adminNamesWithoutEku, verifyToken: options.verifyToken });
-  }
-  app.setNotFoundHandler(async (request, reply) => {
+  const answerUnknown = async (request: FastifyRequest, reply: FastifyReply) => {
     const methods = routes.methodsOf(request.url);
     if (methods.length === 0) return sendFailure(reply, 404, 'There is nothing at this path.');
     reply.header('allow', methods.join(', '));
     return sendFailure(reply, 405, `Method ${request.method} is not supported here, only ${methods.join(', ')}.`);
+  };
+  app.setNotFoundHandler(answerUnknown);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+    // Here already, so that the body of such a request is not looked at.
+    if (request.is404) await answerUnknown(request, reply);
   });
+  if (options.authorization !== 'none') {
+    authorizeRequests(app, { adminNamesWithoutEku: tls?.adminNamesWithoutEku, verifyToken: options.verifyToken });
+  }
   app.setErrorHandler<FastifyError>((error, request, reply) => answerError(error, request, reply, log));
   app.addHook('preClose', async () => {
     // Closing waits for requests that are being answered; a peer that takes no answer must not hold it up.
@@ -168,6 +171,8 @@ function describe(error: FastifyError | HttpProblem): { readonly code: number; r
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return { code: 413, status: 'The body is larger than this service accepts.' };
+    case 'FST_ERR_CTP_INVALID_JSON_BODY':
+      return { code: 400, status: 'The body is not valid JSON.' };
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return { code: 415, status: 'Send the body as JSON, with Content-Type: application/json.' };
     case 'FST_ERR_BAD_URL':
@@ -175,7 +180,6 @@ function describe(error: FastifyError | HttpProblem): { readonly code: number; r
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return { code: 400, status: 'The body is not as long as Content-Length says.' };
   }
-  if (error instanceof SyntaxError && code === 400) return { code, status: 'The body is not valid JSON.' };
   // Texts of the framework or a library may show internals: a reason phrase is all that goes out.
   return code >= 400 && code < 600 ? { code, status: reasonOf(code) } : { code: 500, status: reasonOf(500) };
 }
