@@ -1,0 +1,54 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { loadRegistrarConfig } from '@keylime/service/config';
+import { logNotes, openLog } from '@keylime/service/log';
+import { openServerTls } from './server-tls.ts';
+import { startRegistrar } from './start.ts';
+
+const HELP = `Usage: keylime_registrar [--check]
+
+Keeps the TPM identities of agents: agents register over HTTP, operators and verifiers read over HTTPS.
+Settings: /etc/keylime/registrar.conf and registrar.conf.d, or the file that KEYLIME_REGISTRAR_CONFIG names,
+and environment variables such as KEYLIME_REGISTRAR_PORT.
+
+  --check    read the settings and the certificates, say what is wrong, and stop
+  --version  print the version
+  --help     print this
+`;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { check: { type: 'boolean' }, version: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  });
+  if (values.help) return void process.stdout.write(HELP);
+  if (values.version) {
+    const text = await readFile(path.join(import.meta.dirname, '..', 'package.json'), 'utf8');
+    return void process.stdout.write(`keylime_registrar ${(JSON.parse(text) as { version: string }).version}\n`);
+  }
+  const { config, notes } = loadRegistrarConfig({ env: process.env });
+  const log = openLog({ name: 'keylime.registrar', level: config.log.level, format: config.log.format });
+  logNotes(log, notes);
+  if (values.check) {
+    if (config.tls_dir !== 'generate') await openServerTls(config, log);
+    return log.info('The settings are good');
+  }
+  const registrar = await startRegistrar(config, log);
+  let stopping = false;
+  const stop = async (signal: string) => {
+    if (stopping) return;
+    stopping = true;
+    log.info('Stopping', { signal });
+    await registrar.close();
+    log.info('Stopped');
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void stop(signal).catch(fail));
+}
+
+/** What an operator can mend is told in one line, or in the list that the configuration makes. */
+function fail(error: unknown): void {
+  process.stderr.write(`keylime_registrar: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}
+
+main().catch(fail);
