@@ -104,9 +104,12 @@ async function main(): Promise<number> {
 
   const folder = await mkdtemp(join(tmpdir(), 'keylime-interop-'));
   let site: Site | undefined;
+  let stopping = false;
   const interrupted = async () => {
+    stopping = true;
     await site?.[Symbol.asyncDispose]();
     stopAllPrograms();
+    await rm(folder, { recursive: true, force: true });
     process.exit(130);
   };
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
@@ -124,6 +127,7 @@ async function main(): Promise<number> {
     const story = await playStory({ folder: join(folder, name), tpm, combination }, (opened) => {
       site = opened;
     });
+    if (stopping) return 130;
     const failed = story.steps.find((step) => step.problem !== undefined);
     const ms = story.steps.reduce((sum, step) => sum + step.ms, 0);
     const { steps, logs } = story;
