@@ -1,0 +1,117 @@
+import { pythonJson, pythonRepr } from '@keylime/api/python-json';
+import type { AgentId } from '@keylime/core/agent-id';
+import type { Command } from './commands.ts';
+import { type PolicyFields, readPolicyOptions } from './policy-options.ts';
+import { type Answer, answerText, type ServerApi, segment, unexpectedAnswer } from './server-api.ts';
+import type { Tenant } from './tenant.ts';
+import { TenantError } from './tenant-error.ts';
+
+/** [compat] The answer is printed as a Python dict; one that is no JSON (204 has no body) as the empty one. */
+function finish(tenant: Tenant, verifier: ServerApi, doing: string, answer: Answer): void {
+  tenant.output.print(pythonRepr(answer.json ?? {}));
+  if (answer.status < 400) return;
+  if (answer.envelope === undefined) throw unexpectedAnswer(verifier, doing, answer);
+  throw new TenantError(answer.status === 409 ? 'conflict' : 'unexpected_answer', pythonRepr(answer.json ?? {}));
+}
+
+const write =
+  (method: 'POST' | 'PUT') =>
+  async (tenant: Tenant): Promise<void> => {
+    const { given } = tenant;
+    if (given.runtimePolicyName === undefined) {
+      if (given.allowlistName === undefined) {
+        throw new TenantError('invalid_argument', 'runtime_policy_name is required to add a runtime policy');
+      }
+      tenant.output.log.warn('--allowlist-name is deprecated: use --runtime-policy-name');
+    }
+    const fields = await readPolicyOptions(given, tenant.requestTimeoutMs, tenant.output.log);
+    const { tpm_policy, runtime_policy, runtime_policy_key } = fields;
+    const verifier = tenant.verifier();
+    const body = pythonJson({ tpm_policy, runtime_policy, runtime_policy_key });
+    const answer = await verifier.call(method, `/allowlists/${segment(fields.runtime_policy_name)}`, body);
+    finish(tenant, verifier, 'storing a runtime policy', answer);
+  };
+
+const nameFor = ({ given }: Tenant, verb: 'show' | 'delete'): string => {
+  const name = given.allowlistName || given.runtimePolicyName;
+  if (name) return name;
+  const text = `--allowlist_name or --runtime_policy_name is required to ${verb} a runtime policy`;
+  throw new TenantError('invalid_argument', text);
+};
+
+async function show(tenant: Tenant): Promise<void> {
+  const name = nameFor(tenant, 'show');
+  const verifier = tenant.verifier();
+  const answer = await verifier.call('GET', `/allowlists/${segment(name)}`);
+  tenant.output.print(`Show allowlist command response: ${answer.status}.`);
+  finish(tenant, verifier, 'reading a runtime policy', answer);
+}
+
+async function remove(tenant: Tenant): Promise<void> {
+  const name = nameFor(tenant, 'delete');
+  const verifier = tenant.verifier();
+  finish(tenant, verifier, 'deleting a runtime policy', await verifier.call('DELETE', `/allowlists/${segment(name)}`));
+}
+
+async function list(tenant: Tenant): Promise<void> {
+  const verifier = tenant.verifier();
+  const answer = await verifier.call('GET', '/allowlists/');
+  tenant.output.print(`list command response: ${answer.status}.`);
+  finish(tenant, verifier, 'listing runtime policies', answer);
+}
+
+const deprecated = (old: string, name: string, { run }: Command): Command => ({
+  help: `deprecated name of ${name}`,
+  run: async (tenant) => {
+    tenant.output.log.warn(`-c ${old} is deprecated: use -c ${name}`);
+    await run(tenant);
+  },
+});
+
+const commands = {
+  addruntimepolicy: { help: 'store a runtime policy under a name', run: write('POST') },
+  updateruntimepolicy: { help: 'replace a named runtime policy', run: write('PUT') },
+  showruntimepolicy: { help: 'show a named runtime policy', run: show },
+  deleteruntimepolicy: { help: 'delete a named runtime policy', run: remove },
+  listruntimepolicy: { help: 'list the names of runtime policies', run: list },
+} as const satisfies { readonly [name: string]: Command };
+
+/** The commands about named runtime policies, and their old names. */
+export const policyCommands: { readonly [name: string]: Command } = {
+  ...commands,
+  addallowlist: deprecated('addallowlist', 'addruntimepolicy', commands.addruntimepolicy),
+  showallowlist: deprecated('showallowlist', 'showruntimepolicy', commands.showruntimepolicy),
+  deleteallowlist: deprecated('deleteallowlist', 'deleteruntimepolicy', commands.deleteruntimepolicy),
+};
+
+/**
+ * Looks whether the verifier will take the policy name of an enrolment: a name alone must exist, a name for a new policy
+ * must not. `update` asks before it deletes anything.
+ */
+export async function requireFreePolicyName(
+  verifier: ServerApi,
+  { id, policies }: { readonly id: AgentId; readonly policies: PolicyFields },
+): Promise<void> {
+  const name = policies.runtime_policy_name;
+  if (name === '') return;
+  if (name === id) {
+    const why = 'a verifier deletes it together with the agent, which update does';
+    throw new TenantError(
+      'conflict',
+      `Runtime policy ${name} is named like the agent: ${why}. Store it under another name`,
+    );
+  }
+  const answer = await verifier.call('GET', `/allowlists/${segment(name)}`);
+  if (answer.status !== 200 && answer.status !== 404) {
+    throw unexpectedAnswer(verifier, `looking up runtime policy ${name}`, answer);
+  }
+  const isNew = policies.runtime_policy !== '';
+  if (isNew && answer.status === 200) {
+    const advice = 'change it with updateruntimepolicy, and update the agent with the name alone';
+    throw new TenantError('conflict', `Runtime policy ${name} already exists on ${verifier.label}: ${advice}`);
+  }
+  if (!isNew && answer.status === 404) {
+    const advice = 'store it with addruntimepolicy first';
+    throw new TenantError('conflict', `${verifier.label}: ${answerText(answer)}; ${advice}`);
+  }
+}

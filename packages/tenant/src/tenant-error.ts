@@ -1,0 +1,30 @@
+/** Why a command did not do what was asked. Public: tests and wrappers switch on it. */
+export type TenantErrorCode =
+  | 'invalid_argument'
+  | 'unsupported'
+  | 'file_unreadable'
+  | 'policy_invalid'
+  | 'policy_signature'
+  | 'policy_checksum'
+  | 'download_failed'
+  | 'client_certificate'
+  | 'unreachable'
+  | 'untrusted_peer'
+  | 'no_common_version'
+  | 'not_registered'
+  | 'not_enrolled'
+  | 'conflict'
+  | 'ek_rejected'
+  | 'quote_rejected'
+  | 'unexpected_answer'
+  | 'gave_up';
+
+/** A command failed; `message` is one line for the operator: what, where, the likely cause, what to do. Exit code 1. */
+export class TenantError extends Error {
+  readonly code: TenantErrorCode;
+  constructor(code: TenantErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'TenantError';
+    this.code = code;
+  }
+}

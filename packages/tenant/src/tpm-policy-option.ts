@@ -1,0 +1,36 @@
+import { pythonJson } from '@keylime/api/python-json';
+import { isJsonObject, parseJson } from '@keylime/core/json';
+import { decodeTpmPolicy, type TpmPolicy } from '@keylime/policies/tpm-policy';
+import { TenantError } from './tenant-error.ts';
+
+const IMA_PCR = 10;
+
+/**
+ * What `--tpm_policy` says. [MUST] PCR 10 and PCR 16 are refused: they have meanings of their own (spec 07 section 3.5).
+ * The mask is the tenant's to compute, so a `mask` in the text is refused as well.
+ * @throws TenantError `policy_invalid`
+ */
+export function readTpmPolicy(text: string): TpmPolicy {
+  const json = parseJson(text);
+  if (isJsonObject(json) && Object.hasOwn(json, 'mask')) {
+    throw new TenantError(
+      'policy_invalid',
+      'Invalid tpm policy pcr number: mask; the tenant works out the mask itself',
+    );
+  }
+  const decoded = decodeTpmPolicy(text);
+  if (decoded.ok) return decoded.value;
+  throw new TenantError('policy_invalid', `--tpm_policy: ${decoded.problem.join('; ')}`);
+}
+
+/** `policy` with PCR 10 among the PCRs to quote. */
+export const withImaPcr = (policy: TpmPolicy): TpmPolicy => ({ ...policy, mask: policy.mask | (1 << IMA_PCR) });
+
+export const maskText = ({ mask }: TpmPolicy): string => `0x${mask.toString(16)}`;
+
+/** The JSON text for the verifier, as the existing tool writes it: digests by PCR number, then `mask`. */
+export const tpmPolicyText = (policy: TpmPolicy): string =>
+  pythonJson({
+    ...Object.fromEntries([...policy.pcrs].map(([pcr, digests]) => [String(pcr), [...digests]])),
+    mask: maskText(policy),
+  });
