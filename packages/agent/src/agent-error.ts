@@ -3,13 +3,15 @@ export type AgentErrorCode =
   | 'agent_id_malformed'
   | 'algorithm_unsupported'
   | 'api_version_unsupported'
+  | 'certificate_malformed'
   | 'certificate_mismatch'
   | 'client_ca_unusable'
   | 'file_unreadable'
   | 'insecure_payload'
-  | 'pcr_bank_inactive'
+  | 'password_malformed'
+  | 'payload_key_unusable'
   | 'privileges'
-  | 'quote_unstable'
+  | 'tpm_identity_changed'
   | 'registration_failed'
   | 'registration_refused';
 
