@@ -19,6 +19,7 @@ export function sqlAgentStore(
   writes: WriteGroup<RegistrarTables> = writeGroup(db, { maxDelayMs: 1 }),
 ): AgentStore {
   let staged = 0;
+  const submit = <T>(write: (trx: Trx) => Promise<T>): Promise<T> => retryingDeadlocks(() => writes.submit(write));
   return {
     async find(agentId) {
       const row = await db
@@ -41,13 +42,13 @@ export function sqlAgentStore(
 
     stage: (pending, limits) => {
       const checkTotal = staged++ % TOTAL_CHECK_INTERVAL === 0;
-      return writes.submit((trx) => stage(trx, pending, limits, checkTotal));
+      return submit((trx) => stage(trx, pending, limits, checkTotal));
     },
 
-    promote: (pending, now) => writes.submit((trx) => promote(trx, pending, now)),
+    promote: (pending, now) => submit((trx) => promote(trx, pending, now)),
 
     dropPending: (agentId, source) =>
-      writes.submit(async (trx) => {
+      submit(async (trx) => {
         const mine = trx.deleteFrom('registrar_pending').where('agent_id', '=', agentId);
         await mine.where('source', '=', source).execute();
       }),
@@ -64,12 +65,27 @@ export function sqlAgentStore(
     },
 
     remove: (agentId) =>
-      writes.submit(async (trx) => {
+      submit(async (trx) => {
         const pending = await trx.deleteFrom('registrar_pending').where('agent_id', '=', agentId).executeTakeFirst();
         const active = await trx.deleteFrom('registrar_agents').where('agent_id', '=', agentId).executeTakeFirst();
         return pending.numDeletedRows + active.numDeletedRows > 0n;
       }),
   };
+}
+
+const DEADLOCK = '40P01'; // PostgreSQL, Appendix A
+const DEADLOCK_TRIES = 5;
+
+/** Two processes that write about the same agents can each wait for the other; one of them is asked to begin again. */
+async function retryingDeadlocks<T>(write: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await write();
+    } catch (error) {
+      const deadlock = error instanceof Error && 'code' in error && error.code === DEADLOCK;
+      if (!deadlock || attempt === DEADLOCK_TRIES) throw error;
+    }
+  }
 }
 
 async function stage(
@@ -126,8 +142,16 @@ async function dropOverTotal(trx: Trx, total: number): Promise<void> {
 }
 
 async function promote(trx: Trx, pending: PendingRegistration, now: number): Promise<Promotion> {
-  const used = await trx.deleteFrom('registrar_pending').where('key', '=', pending.key).executeTakeFirst();
-  if (used.numDeletedRows === 0n) return 'gone';
+  // Locks in the order of the keys, so that activations of one agent wait for each other.
+  const open = await trx
+    .selectFrom('registrar_pending')
+    .select('key')
+    .where('agent_id', '=', pending.agentId)
+    .orderBy('key')
+    .$if(engineOf(trx) === 'postgresql', (query) => query.forUpdate())
+    .execute();
+  if (!open.some(({ key }) => key === pending.key)) return 'gone';
+  await drop(trx, [pending]);
   for (let attempt = 0; attempt < PROMOTION_TRIES; attempt++) {
     const promotion = await insertOrReplace(trx, pending, now);
     if (promotion === undefined) continue;
