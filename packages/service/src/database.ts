@@ -24,15 +24,16 @@ export type DatabaseOptions = {
 export async function openDatabase<Tables>(options: DatabaseOptions): Promise<Kysely<Tables>> {
   const { url, workDir, program, poolSize = 15, onStatement } = options;
   const target = parseDatabaseUrl(url, workDir, program);
-  if (target.engine === 'sqlite') {
-    return new Kysely<Tables>({ dialect: sqliteDialect(openSqliteFile(target.file), onStatement) });
-  }
-  const db = new Kysely<Tables>({ dialect: postgresDialect(target.url, { program, poolSize, onStatement }) });
+  const sqlite = target.engine === 'sqlite';
+  const dialect = sqlite
+    ? sqliteDialect(openSqliteFile(target.file), onStatement)
+    : postgresDialect(target.url, { program, poolSize, onStatement });
+  const db = new Kysely<Tables>({ dialect });
   try {
-    await sql`select 1`.execute(db);
+    await sql`select 1`.execute(db); // Kysely opens with the first query only, and closes only what it has opened
     return db;
   } catch (error) {
     await db.destroy();
-    throw postgresError(target.shown, error);
+    throw sqlite ? error : postgresError(target.shown, error);
   }
 }

@@ -99,6 +99,13 @@ test('values that cannot be shown do not make the log throw', () => {
   assert.match(lines[0] ?? '', /circle=\[cannot be shown\] symbol=Symbol\(s\) bytes=01ff\n$/);
 });
 
+test('a full disk does not stop the process, and its memory does not grow', () => {
+  const log = openLog({ name: 'keylime.x', destination: '/dev/full' });
+  const before = process.memoryUsage.rss();
+  for (let i = 0; i < 100_000; i++) log.info('x'.repeat(500));
+  assert.ok(process.memoryUsage.rss() - before < 64 << 20);
+});
+
 test('lines are out before the process is gone, and a reader that left does not stop it', () => {
   const script = `
     const { openLog } = await import(${JSON.stringify(path.join(import.meta.dirname, 'log.ts'))});

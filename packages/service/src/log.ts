@@ -30,6 +30,9 @@ export type LogOptions = {
   readonly now?: () => number;
 };
 
+/** What a full disk does not take is kept up to here, then dropped. */
+const MAX_UNWRITTEN_BYTES = 1 << 20;
+
 const LEVEL_NUMBERS = { debug: 20, info: 30, warning: 40, error: 50, critical: 60 } as const;
 
 /**
@@ -44,8 +47,8 @@ export function openLog({ name, level = 'info', format = 'text', destination = 1
 }
 
 function openSink(destination: number | string): Sink {
-  const sink = pino.destination({ dest: destination, sync: true });
-  sink.on('error', () => {}); // the reader of the log went away: no reason to stop attesting
+  const sink = pino.destination({ dest: destination, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
+  sink.on('error', () => {}); // a full disk is no reason to stop attesting; pino itself copes with a reader that left
   return sink;
 }
 

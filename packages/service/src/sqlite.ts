@@ -1,6 +1,7 @@
 import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { setTimeout } from 'node:timers/promises';
 import {
   type CompiledQuery,
   type DatabaseConnection,
@@ -16,8 +17,13 @@ import {
 import { encodeParameter } from './column-types.ts';
 import { DatabaseError } from './database-error.ts';
 
-const BUSY_TIMEOUT_MS = 5_000;
+/** How long to wait for another process: for its opening of the file, and for its writing. */
+const OPEN_TIMEOUT_MS = 5_000;
+const BUSY_TIMEOUT_MS = 10_000;
 const MAX_CACHED_STATEMENTS = 500;
+
+/** Primary result code of SQLite (sqlite3.h); extended codes have it in their low byte. */
+const SQLITE_BUSY = 5;
 
 /**
  * Opens (or makes) a SQLite file for its owner only: folder 0700, file 0600. Journal in WAL mode with `synchronous =
@@ -29,8 +35,9 @@ export function openSqliteFile(file: string): DatabaseSync {
     mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
     closeSync(openSync(file, 'a', 0o600));
     chmodSync(file, 0o600); // an older file may have been readable by others; it holds secrets
-    const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
+    const database = new DatabaseSync(file, { timeout: OPEN_TIMEOUT_MS, enableForeignKeyConstraints: true });
     database.exec('pragma journal_mode = wal; pragma synchronous = full; pragma trusted_schema = off');
+    database.exec('pragma busy_timeout = 0'); // from here on the driver waits, without stopping the event loop
     return database;
   } catch (error) {
     throw openError(file, error);
@@ -99,7 +106,7 @@ class SqliteDriver implements Driver {
 
   /** A transaction that may write takes the write lock at once: a later upgrade can fail under another process. */
   async beginTransaction(_: DatabaseConnection, { accessMode }: TransactionSettings): Promise<void> {
-    this.#connection.run(accessMode === 'read only' ? 'begin' : 'begin immediate', []);
+    await whileBusy(() => this.#connection.run(accessMode === 'read only' ? 'begin' : 'begin immediate', []));
   }
 
   async commitTransaction(): Promise<void> {
@@ -115,6 +122,25 @@ class SqliteDriver implements Driver {
     this.#database.close();
   }
 }
+
+/** Tries again while another process writes. Only for what starts a transaction: inside of one there is no waiting. */
+async function whileBusy<T>(run: () => T): Promise<T> {
+  const deadline = performance.now() + BUSY_TIMEOUT_MS;
+  for (let delayMs = 1; ; delayMs = Math.min(2 * delayMs, 50)) {
+    try {
+      return run();
+    } catch (error) {
+      if (!isBusy(error) || performance.now() > deadline) throw error;
+    }
+    await setTimeout(delayMs);
+  }
+}
+
+const isBusy = (error: unknown): boolean =>
+  error instanceof Error &&
+  'errcode' in error &&
+  typeof error.errcode === 'number' &&
+  (error.errcode & 0xff) === SQLITE_BUSY;
 
 type Decoder = (value: unknown) => unknown;
 type Prepared = {
@@ -142,7 +168,8 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
-    return this.run(sql, parameters) as QueryResult<R>;
+    const run = () => this.run(sql, parameters) as QueryResult<R>;
+    return this.#database.isTransaction ? run() : whileBusy(run);
   }
 
   // biome-ignore lint/correctness/useYield: node:sqlite answers at once, so there is nothing to stream
