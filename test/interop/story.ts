@@ -16,16 +16,22 @@ const TERMINAL: ReadonlyMap<unknown, string> = new Map([
   [10, 'Tenant Quote Failed'],
 ]);
 const UNKNOWN_FILE = '/opt/unknown/tool';
+const POLICY = 'interop-policy';
+const CREATED = "{'code': 201, 'status': 'Created', 'results': {}}";
+
+/** Every wait for an attestation: three intervals, retries after an agent's restart, and a busy machine. */
+const ATTESTED_MS = 30_000;
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+const UNKNOWN_DIGEST = sha256('never seen');
 const KNOWN: ReadonlyMap<string, string> = new Map(
   ['boot_aggregate', '/usr/bin/sh', '/usr/lib/libc.so.6'].map((path) => [path, sha256(path)]),
 );
 
-const runtimePolicy = () => ({
+const runtimePolicy = (allowed: ReadonlyMap<string, string>) => ({
   meta: { version: 1, generator: 3, timestamp: '2026-01-02 03:04:05.000000' },
   release: 0,
-  digests: Object.fromEntries([...KNOWN].map(([path, digest]) => [path, [digest]])),
+  digests: Object.fromEntries([...allowed].map(([path, digest]) => [path, [digest]])),
   excludes: ['^/tmp/.*$'],
   keyrings: {},
   ima: { ignored_keyrings: [], log_hash_alg: 'sha1', dm_policy: null },
@@ -66,50 +72,65 @@ const verifierRecord = async ({ agentId, get, ports }: Site): Promise<unknown> =
   return status === 200 ? field(body, 'results') : undefined;
 };
 
+/** Runs the tenant and looks for `text` in what it prints. */
+async function prints(site: Site, args: readonly string[], text: string): Promise<void> {
+  const what = args[1] ?? '';
+  const { stdout } = succeeded(what, await site.tenant(...args));
+  expect(stdout.includes(text), `tenant ${what} did not print ${text} but\n${stdout}`);
+}
+
+/** Waits until the verifier is content and has attested the agent `atLeast` times. */
+async function attests(site: Site, atLeast: number): Promise<void> {
+  const content = async () => {
+    const record = await verifierRecord(site);
+    const state = field(record, 'operational_state');
+    expect(!TERMINAL.has(state), `the healthy agent is in state ${TERMINAL.get(state)}: ${JSON.stringify(record)}`);
+    const passing = field(record, 'attestation_status') === 'PASS' && attestations(record) >= atLeast;
+    return state === GET_QUOTE && passing ? true : undefined;
+  };
+  await waitFor(`Get Quote, PASS and ${atLeast} attestations`, content, { timeoutMs: ATTESTED_MS, everyMs: 100 });
+}
+
+const attestations = (record: unknown): number => Number(field(record, 'attestation_count'));
+
+async function registers(site: Site): Promise<void> {
+  await site.startAgent();
+  const { agentId, get, ports, programs } = site;
+  const active = async () =>
+    (await get(ports.registrarTls, `/v2.6/agents/${agentId}`)).status === 200 ? true : undefined;
+  const program = programs.agent;
+  await waitFor('activation', active, { timeoutMs: 60_000, everyMs: 100, ...(program && { program }) });
+}
+
 const steps: readonly { readonly step: string; readonly run: (site: Site, folder: string) => Promise<void> }[] = [
   { step: 'verifier and registrar start', run: (site) => site.startServices() },
   {
     step: 'agent registers and is activated',
     run: async (site) => {
       for (const [path, digest] of KNOWN) await site.recorder.measure(path, digest);
-      await site.startAgent();
-      const { agentId, get, ports, programs } = site;
-      const active = async () =>
-        (await get(ports.registrarTls, `/v2.6/agents/${agentId}`)).status === 200 ? true : undefined;
-      const program = programs.agent;
-      await waitFor('activation', active, { timeoutMs: 60_000, everyMs: 100, ...(program && { program }) });
+      await registers(site);
+    },
+  },
+  {
+    step: 'tenant addruntimepolicy, listruntimepolicy, showruntimepolicy',
+    run: async (site, folder) => {
+      const file = join(folder, 'policy.json');
+      await writeFile(file, JSON.stringify(runtimePolicy(KNOWN)));
+      const named = ['--runtime-policy-name', POLICY];
+      await prints(site, ['-c', 'addruntimepolicy', ...named, '--runtime-policy', file], CREATED);
+      await prints(site, ['-c', 'listruntimepolicy'], `'runtimepolicy names': ['${POLICY}']`);
+      const shown = `{'code': 200, 'status': 'Success', 'results': {'name': '${POLICY}'`;
+      await prints(site, ['-c', 'showruntimepolicy', ...named], shown);
     },
   },
   {
     step: 'tenant add',
-    run: async (site, folder) => {
-      const policy = join(folder, 'policy.json');
-      await writeFile(policy, JSON.stringify(runtimePolicy()));
-      const add = ['-c', 'add', '-u', site.agentId, '--runtime-policy', policy];
-      // The agent listens a moment after its activation; the tenant retries by itself.
-      succeeded('add', await site.tenant(...add));
-    },
-  },
-  {
-    step: 'verifier attests: Get Quote, PASS',
     run: async (site) => {
-      await waitFor(
-        'Get Quote',
-        async () => {
-          const record = await verifierRecord(site);
-          const state = field(record, 'operational_state');
-          expect(
-            !TERMINAL.has(state),
-            `the healthy agent is in state ${TERMINAL.get(state)}: ${JSON.stringify(record)}`,
-          );
-          const passing =
-            field(record, 'attestation_status') === 'PASS' && Number(field(record, 'attestation_count')) >= 2;
-          return state === GET_QUOTE && passing ? true : undefined;
-        },
-        { timeoutMs: 30_000, everyMs: 100 },
-      );
+      // The agent listens a moment after its activation; the tenant retries by itself.
+      succeeded('add', await site.tenant('-c', 'add', '-u', site.agentId, '--runtime-policy-name', POLICY));
     },
   },
+  { step: 'verifier attests: Get Quote, PASS', run: (site) => attests(site, 2) },
   {
     step: 'tenant reglist, regstatus',
     run: async (site) => {
@@ -141,9 +162,32 @@ const steps: readonly { readonly step: string; readonly run: (site: Site, folder
     },
   },
   {
+    step: 'tenant bulkinfo, status',
+    run: async (site) => {
+      const bulk = jsonLine(succeeded('bulkinfo', await site.tenant('-c', 'bulkinfo')));
+      const state = field(bulk, site.agentId, 'operational_state');
+      expect(state === 'Get Quote', `bulkinfo printed operational_state ${JSON.stringify(state)}`);
+      const status = jsonLine(succeeded('status', await site.tenant('-c', 'status', '-u', site.agentId)));
+      const seen = field(status, site.agentId, 'operational_state');
+      expect(seen === 'Get Quote', `status ends with operational_state ${JSON.stringify(seen)}`);
+    },
+  },
+  {
+    step: 'agent restarts with its old AK, attestation goes on',
+    run: async (site) => {
+      const path = `/v2.6/agents/${site.agentId}`;
+      const ak = async () => field((await site.get(site.ports.registrarTls, path)).body, 'results', 'aik_tpm');
+      const old = await ak();
+      await site.programs.agent?.stop();
+      await registers(site);
+      expect(old !== undefined && (await ak()) === old, 'the registrar has another AK after the restart');
+      await attests(site, attestations(await verifierRecord(site)) + 2);
+    },
+  },
+  {
     step: 'unknown file: Invalid Quote, FAIL',
     run: async (site) => {
-      await site.recorder.measure(UNKNOWN_FILE, sha256('never seen'));
+      await site.recorder.measure(UNKNOWN_FILE, UNKNOWN_DIGEST);
       const record = await waitFor(
         'Invalid Quote',
         async () => {
@@ -185,10 +229,29 @@ const steps: readonly { readonly step: string; readonly run: (site: Site, folder
     },
   },
   {
-    step: 'tenant delete, regdelete',
+    step: 'tenant updateruntimepolicy, reactivate: PASS again',
+    run: async (site, folder) => {
+      const file = join(folder, 'wider-policy.json');
+      await writeFile(file, JSON.stringify(runtimePolicy(new Map([...KNOWN, [UNKNOWN_FILE, UNKNOWN_DIGEST]]))));
+      const before = attestations(await verifierRecord(site));
+      const update = ['-c', 'updateruntimepolicy', '--runtime-policy-name', POLICY, '--runtime-policy', file];
+      await prints(site, update, CREATED);
+      const reactivate = ['-c', 'reactivate', '-u', site.agentId];
+      await prints(site, reactivate, `Agent ${site.agentId} re-activated`);
+      await waitFor(
+        'the verifier starts anew',
+        async () => (TERMINAL.has(field(await verifierRecord(site), 'operational_state')) ? undefined : true),
+        { timeoutMs: ATTESTED_MS },
+      );
+      await attests(site, before + 2);
+    },
+  },
+  {
+    step: 'tenant delete, deleteruntimepolicy, regdelete',
     run: async (site) => {
       succeeded('delete', await site.tenant('-c', 'delete', '-u', site.agentId));
       expect((await verifierRecord(site)) === undefined, 'the verifier still has the agent');
+      await prints(site, ['-c', 'deleteruntimepolicy', '--runtime-policy-name', POLICY], '{}');
       succeeded('regdelete', await site.tenant('-c', 'regdelete', '-u', site.agentId));
       const { status } = await site.get(site.ports.registrarTls, `/v2.6/agents/${site.agentId}`);
       expect(status === 404, `the registrar answers ${status} for the deleted agent`);
