@@ -1,0 +1,127 @@
+import type { AgentId } from '@keylime/core/agent-id';
+import type { Kysely, Transaction } from 'kysely';
+import type { Agent, AgentRecord } from './agent.ts';
+import type { NewDelivery } from './outbox.ts';
+import { agentRow, CorruptRowError, recordColumns, storedAgent } from './stored-agent.ts';
+import type { VerifierTables } from './tables.ts';
+
+/** Runs a small write in one transaction with others; resolves when it is committed. */
+export type GroupWrite = <T>(job: (trx: Transaction<VerifierTables>) => Promise<T>) => Promise<T>;
+
+/** The agents of one verifier. */
+export type AgentStore = {
+  readonly find: (id: AgentId) => Promise<Agent | undefined>;
+  readonly list: () => Promise<readonly Agent[]>;
+  readonly listIds: () => Promise<readonly AgentId[]>;
+  /**
+   * Stores what a round made of an agent, with the notifications that it caused, if the agent still is at the revision of
+   * `agent`; otherwise somebody else wrote, nothing is stored, and `undefined` comes back.
+   */
+  readonly saveRound: (
+    agent: Agent,
+    record: AgentRecord,
+    deliveries: readonly NewDelivery[],
+  ) => Promise<Agent | undefined>;
+  /** Changes an agent's record whatever its revision is, as operators do; `undefined` if there is no such agent. */
+  readonly change: (id: AgentId, change: (agent: Agent) => AgentRecord) => Promise<Agent | undefined>;
+  /** Deletes the agent, and its runtime policy if that was its own. Tells whether there was such an agent. */
+  readonly remove: (id: AgentId) => Promise<boolean>;
+};
+
+/** `onCorrupt` hears of rows that cannot be read; lists go on without them. */
+export function sqlAgentStore(
+  db: Kysely<VerifierTables>,
+  write: GroupWrite,
+  verifierId: string,
+  onCorrupt: (error: CorruptRowError) => void = () => {},
+): AgentStore {
+  const mine = (from: Kysely<VerifierTables>) => from.selectFrom('agents').where('verifier_id', '=', verifierId);
+
+  async function findIn(from: Kysely<VerifierTables>, id: AgentId): Promise<Agent | undefined> {
+    const row = await mine(from).selectAll().where('agent_id', '=', id).executeTakeFirst();
+    return row && storedAgent(row);
+  }
+
+  async function update(
+    trx: Transaction<VerifierTables>,
+    agent: Agent,
+    record: AgentRecord,
+  ): Promise<Agent | undefined> {
+    const revision = agent.revision + 1;
+    const { numUpdatedRows } = await trx
+      .updateTable('agents')
+      .set({ ...recordColumns(record), revision })
+      .where('agent_id', '=', agent.id)
+      .where('revision', '=', agent.revision)
+      .executeTakeFirst();
+    return numUpdatedRows === 1n ? { ...agent, ...record, revision } : undefined;
+  }
+
+  return {
+    find: (id) => findIn(db, id),
+    list: async () =>
+      (await mine(db).selectAll().orderBy('agent_id').execute()).flatMap((row) => {
+        try {
+          return [storedAgent(row)];
+        } catch (error) {
+          if (!(error instanceof CorruptRowError)) throw error;
+          onCorrupt(error);
+          return [];
+        }
+      }),
+    listIds: async () =>
+      (await mine(db).select('agent_id').orderBy('agent_id').execute()).map((row) => row.agent_id as AgentId),
+    saveRound: (agent, record, deliveries) =>
+      write(async (trx) => {
+        const saved = await update(trx, agent, record);
+        if (saved !== undefined && deliveries.length > 0) {
+          await trx
+            .insertInto('outbox')
+            .values(deliveries.map((delivery) => outboxRow(delivery, verifierId)))
+            .execute();
+        }
+        return saved;
+      }),
+    change: (id, change) =>
+      write(async (trx) => {
+        const agent = await findIn(trx, id);
+        return agent && update(trx, agent, change(agent));
+      }),
+    remove: (id) =>
+      write(async (trx) => {
+        const agent = await findIn(trx, id);
+        if (agent === undefined) return false;
+        await trx.deleteFrom('agents').where('agent_id', '=', id).execute();
+        if (agent.runtimePolicyName === id) {
+          await trx
+            .deleteFrom('runtime_policies')
+            .where('name', '=', id)
+            .where(({ not, exists, selectFrom }) =>
+              not(exists(selectFrom('agents').select('agent_id').where('runtime_policy_name', '=', id))),
+            )
+            .execute();
+        }
+        return true;
+      }),
+  };
+}
+
+/** Inserts a new agent; the caller has made sure in the same transaction that there is none of that name. */
+export async function insertAgent(trx: Transaction<VerifierTables>, agent: Agent): Promise<void> {
+  await trx.insertInto('agents').values(agentRow(agent)).execute();
+}
+
+function outboxRow(delivery: NewDelivery, verifierId: string) {
+  return {
+    verifier_id: verifierId,
+    notification_id: delivery.notificationId,
+    agent_id: delivery.agentId,
+    channel: delivery.channel,
+    body: delivery.body,
+    created_at_ms: delivery.createdAtMs,
+    attempts: 0,
+    next_attempt_at_ms: delivery.createdAtMs,
+    last_error: null,
+    dead: false,
+  };
+}

@@ -1,0 +1,70 @@
+import type { AcceptedAlgorithms } from '@keylime/appraisal/algorithms';
+import type { FailureEvent } from '@keylime/appraisal/event';
+import type { Progress } from '@keylime/appraisal/progress';
+import type { AgentId } from '@keylime/core/agent-id';
+import type { OperationalState } from './operational-state.ts';
+
+/** What an operator enrolled: where the attester is, whose key signs, and what is expected of it. Never changes. */
+export type Enrolment = {
+  readonly id: AgentId;
+  readonly ip: string;
+  readonly port: number;
+  readonly verifierIp: string;
+  readonly verifierPort: number;
+  /** JSON text as it was sent; the status answer echoes it. */
+  readonly tpmPolicy: string;
+  readonly metadata: string;
+  readonly runtimePolicyName: string;
+  readonly accepted: AcceptedAlgorithms;
+  /** TPM2B_PUBLIC of the AK, base64. */
+  readonly akTpm: string;
+  /** PEM of the certificate that the agent must show, or `undefined` for plain HTTP. */
+  readonly mtlsCert: string | undefined;
+  /** PKCS#8 PEM of the RSA key that signs notifications about this agent; empty: they go unsigned. */
+  readonly revocationKey: string;
+};
+
+/** What attestation has made of the agent so far: all that a verifier remembers between two rounds. */
+export type AgentRecord = {
+  readonly state: OperationalState;
+  readonly supportedVersion: string;
+  /** As the last quote said; empty before the first. */
+  readonly hashAlg: string;
+  readonly encAlg: string;
+  readonly signAlg: string;
+  readonly attestationCount: number;
+  /** Unix seconds, 0 for never. */
+  readonly lastReceivedQuote: number;
+  readonly lastSuccessfulAttestation: number;
+  /** Index in the configured labels of the worst failure since enrolment or reactivation. */
+  readonly severityLevel: number | undefined;
+  readonly lastEventId: string | undefined;
+  /** The events of the last failing round, bounded. */
+  readonly lastFailures: readonly FailureEvent[];
+  /** Rounds in a row that brought no evidence. */
+  readonly unreachableRounds: number;
+  /** Rounds in a row whose evidence could neither pass nor fail. */
+  readonly inconclusiveRounds: number;
+  readonly progress: Progress;
+};
+
+/** One enrolled agent as it is stored. `revision` grows by one with every write; a write of another revision is refused. */
+export type Agent = Enrolment & AgentRecord & { readonly verifierId: string; readonly revision: number };
+
+/** The record of an agent that nobody attested yet, or that starts again from nothing. */
+export const freshRecord = (supportedVersion: string): AgentRecord => ({
+  state: 'start',
+  supportedVersion,
+  hashAlg: '',
+  encAlg: '',
+  signAlg: '',
+  attestationCount: 0,
+  lastReceivedQuote: 0,
+  lastSuccessfulAttestation: 0,
+  severityLevel: undefined,
+  lastEventId: undefined,
+  lastFailures: [],
+  unreachableRounds: 0,
+  inconclusiveRounds: 0,
+  progress: { nextEntry: 0 },
+});

@@ -1,0 +1,34 @@
+import { parentPort } from 'node:worker_threads';
+import type { Expectation } from '@keylime/appraisal/appraise';
+import type { Progress } from '@keylime/appraisal/progress';
+import { policyCache } from '@keylime/policies/policy-cache';
+import { type EvidenceRequest, verifyEvidence } from './evidence-request.ts';
+import { judgeAnswer } from './judge.ts';
+
+/** What a worker is asked; policies come as text, because a decoded one cannot cross over. */
+export type AppraisalTask =
+  | {
+      readonly kind: 'answer';
+      readonly body: Uint8Array;
+      readonly expectation: Omit<Expectation, 'runtimePolicy'>;
+      readonly policyText: string;
+      readonly progress: Progress;
+    }
+  | { readonly kind: 'evidence'; readonly request: EvidenceRequest };
+
+const policies = policyCache(8);
+
+function run(task: AppraisalTask): unknown {
+  if (task.kind === 'evidence') return verifyEvidence(task.request, policies);
+  const policy = policies.decode(task.policyText);
+  if (!policy.ok) throw new Error(`The runtime policy does not decode: ${policy.problem[0].message}`);
+  return judgeAnswer(task.body, { ...task.expectation, runtimePolicy: policy.value }, task.progress);
+}
+
+parentPort?.on('message', ({ id, task }: { id: number; task: AppraisalTask }) => {
+  try {
+    parentPort?.postMessage({ id, result: run(task) });
+  } catch (error) {
+    parentPort?.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
+  }
+});

@@ -1,0 +1,122 @@
+import type { KeyObject } from 'node:crypto';
+import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
+import type { Expectation } from '@keylime/appraisal/appraise';
+import type { FailureEvent } from '@keylime/appraisal/event';
+import type { Progress } from '@keylime/appraisal/progress';
+import { isJsonObject, parseJson } from '@keylime/core/json';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import type { TpmPolicy } from '@keylime/policies/tpm-policy';
+import type { TpmtPublic } from '@keylime/tpm/public';
+import type { Agent } from './agent.ts';
+import type { AgentAnswer, AgentConnection } from './agent-connection.ts';
+import { newNonce } from './nonce.ts';
+import type { Outcome } from './transition.ts';
+
+/** What an agent is judged by, worked out once: keys and policies are decoded when it is loaded. */
+export type Expectations = {
+  readonly ak: TpmtPublic;
+  readonly akKey: KeyObject;
+  readonly tpmPolicy: TpmPolicy;
+  readonly violations: 'accept' | 'fail';
+};
+
+/** Judges the body of an answer, here or in another thread. */
+export type Judge = (body: Buffer, expectation: Expectation, progress: Progress) => Outcome | Promise<Outcome>;
+
+const IMA_BIT = 1 << 10;
+
+/** The PCRs to ask for: those of the TPM policy, and PCR 10 wherever a runtime policy has something to say. */
+export const quotedMask = (tpmPolicy: TpmPolicy, runtimePolicy: RuntimePolicy): number =>
+  isEmptyPolicy(runtimePolicy) ? tpmPolicy.mask : tpmPolicy.mask | IMA_BIT;
+
+const isEmptyPolicy = ({ generator, digests, keyrings, buffers }: RuntimePolicy): boolean =>
+  generator <= 1 && digests.size + keyrings.size + buffers.size === 0;
+
+/**
+ * One attestation over the wire: asks for a quote, and judges the answer (06 section 1.4 of the reference). Rejects only
+ * if something of ours is broken; whatever the agent does, or does not do, is an outcome.
+ */
+export async function attest(
+  agent: Agent,
+  { ak, akKey, tpmPolicy, violations }: Expectations,
+  runtimePolicy: RuntimePolicy,
+  connection: AgentConnection,
+  judge: Judge,
+): Promise<Outcome> {
+  const { progress } = agent;
+  const nonce = newNonce();
+  const mask = quotedMask(tpmPolicy, runtimePolicy);
+  // Entries that another policy accepted are not accepted by this one: the list is asked for from its start.
+  const samePolicy = progress.policyChecksum === runtimePolicy.checksum;
+  const requestedEntry = samePolicy ? progress.nextEntry : 0;
+  const wantsKey = requestedEntry === 0 || progress.transportKeyPem === undefined || agent.unreachableRounds > 0;
+  const query = `nonce=${nonce}&mask=0x${mask.toString(16)}&partial=${wantsKey ? 0 : 1}&ima_ml_entry=${requestedEntry}`;
+
+  let answer: AgentAnswer;
+  try {
+    answer = await connection.get(`/v${agent.supportedVersion}/quotes/integrity?${query}`);
+  } catch (error) {
+    return unreachable(error);
+  }
+  if (answer.status !== 200) return otherAnswer(agent, answer, connection);
+  const { accepted } = agent;
+  const expectation = { nonce, mask, requestedEntry, ak, akKey, accepted, tpmPolicy, runtimePolicy, violations };
+  return judge(answer.body, expectation, progress);
+}
+
+const RETRIED: readonly number[] = [408, 500, 599];
+
+async function otherAnswer(agent: Agent, answer: AgentAnswer, connection: AgentConnection): Promise<Outcome> {
+  const { status } = answer;
+  const body = parseJson(answer.body.toString('utf8'));
+  const text = isJsonObject(body) && typeof body.status === 'string' ? body.status : '';
+  if (RETRIED.includes(status)) return { kind: 'unreachable', reason: `HTTP ${status} ${text}`.trim() };
+  if (status === 400 && saysVersionNotSupported(text)) return renegotiate(agent, connection);
+  const message = `The agent answered ${status} to a quote request: ${text || 'no reason given'}`;
+  return { kind: 'refused', event: engineEvent('no_quote', message) };
+}
+
+/** The agent no longer speaks the version it was enrolled with. [MUST] Once it was attested, only a newer one will do. */
+async function renegotiate(agent: Agent, connection: AgentConnection): Promise<Outcome> {
+  let answer: AgentAnswer;
+  try {
+    answer = await connection.get('/version');
+  } catch (error) {
+    return unreachable(error);
+  }
+  const body = parseJson(answer.body.toString('utf8'));
+  const results = isJsonObject(body) && isJsonObject(body.results) ? body.results : {};
+  const offered = Array.isArray(results.supported_versions) ? results.supported_versions : [results.supported_version];
+  const version = negotiateApiVersion(offered.filter((item): item is string => typeof item === 'string'));
+  if (version === undefined) {
+    const message = 'The agent and this verifier have no API version in common';
+    return { kind: 'refused', event: engineEvent('version_not_supported', message) };
+  }
+  if (version === agent.supportedVersion) {
+    return { kind: 'unreachable', reason: `the agent refuses API version ${version} but offers it` };
+  }
+  if (!mayChangeApiVersion(agent.supportedVersion, version, agent.attestationCount)) {
+    const message = `The agent wants to go back from API version ${agent.supportedVersion} to ${version}`;
+    return { kind: 'refused', event: engineEvent('version_not_supported', message) };
+  }
+  return { kind: 'version_changed', version };
+}
+
+const engineEvent = (name: 'no_quote' | 'version_not_supported', message: string): FailureEvent => ({
+  eventId: `internal.verifier.${name}`,
+  recoverable: false,
+  context: { message },
+});
+
+/** No answer is the agent's; want of sockets, files or memory is ours, and no reason to call an agent unreachable. */
+function unreachable(error: unknown): Outcome {
+  if (isLocalFault(error)) throw error;
+  return { kind: 'unreachable', reason: error instanceof Error ? error.message : String(error) };
+}
+
+const LOCAL_CODES: readonly unknown[] = ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL', 'client_closed'];
+
+function isLocalFault(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return ('code' in error && LOCAL_CODES.includes(error.code)) || isLocalFault(error.cause);
+}

@@ -1,0 +1,222 @@
+import { randomUUID } from 'node:crypto';
+import type { FailureEvent } from '@keylime/appraisal/event';
+import { fromFirstEntry } from '@keylime/appraisal/progress';
+import { highestSeverity, severityOf } from '@keylime/appraisal/severity';
+import type { AgentId } from '@keylime/core/agent-id';
+import { parseBase64 } from '@keylime/core/base64';
+import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
+import type { Log } from '@keylime/service/log';
+import { decodePublic, publicKey } from '@keylime/tpm/public';
+import type { Agent } from './agent.ts';
+import type { AgentConnection } from './agent-connection.ts';
+import type { AgentStore } from './agent-store.ts';
+import { attest, type Expectations, type Judge } from './attest.ts';
+import type { Clock } from './clock.ts';
+import type { NewDelivery } from './outbox.ts';
+import type { PolicyRegistry } from './policy-registry.ts';
+import { revocationMessage } from './revocation-message.ts';
+import { openScheduler, type SchedulerSettings } from './scheduler.ts';
+import { CorruptRowError } from './stored-agent.ts';
+import { type EngineSettings, type Outcome, type Transition, transition } from './transition.ts';
+
+export type EngineParts = {
+  readonly agents: AgentStore;
+  readonly policies: PolicyRegistry;
+  /** Opens the way to an agent; nothing is sent yet. */
+  readonly connect: (agent: Agent) => AgentConnection;
+  readonly settings: EngineSettings & {
+    readonly scheduler: SchedulerSettings;
+    readonly violations: 'accept' | 'fail';
+    readonly channels: readonly NewDelivery['channel'][];
+  };
+  readonly judge: Judge;
+  /** Something was put into the outbox. */
+  readonly wakeNotifier: () => void;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random?: () => number;
+  readonly onRound?: (agent: AgentId, outcome: Outcome['kind'], durationMs: number) => void;
+};
+
+/** Attests every enrolled agent, over and over. */
+export type Engine = {
+  /** Takes up all agents of the database, spread over one interval. */
+  readonly start: () => Promise<void>;
+  /** The agent was enrolled or an operator changed it: its stored state decides what happens, beginning now. */
+  readonly refresh: (id: AgentId) => void;
+  readonly forget: (id: AgentId) => void;
+  readonly stop: (id: AgentId) => Promise<boolean>;
+  readonly reactivate: (id: AgentId) => Promise<boolean>;
+  readonly stats: () => { readonly agents: number; readonly inFlight: number; readonly lagMs: number };
+  readonly close: () => Promise<void>;
+};
+
+/** An agent as it is held between rounds: the stored row, its expectations decoded, and the way to it. */
+type Live = { agent: Agent; readonly expectations: Expectations; readonly connection: AgentConnection };
+
+export function openEngine(parts: EngineParts): Engine {
+  const { agents, policies, settings, log, clock } = parts;
+  const random = parts.random ?? Math.random;
+  const lives = new Map<AgentId, Live>();
+  const scheduler = openScheduler(round, settings.scheduler, clock, (id, error) =>
+    log.error('An attestation could not be done: a fault of this service, it is tried again', { agent: id, error }),
+  );
+
+  function enliven(agent: Agent): Live {
+    const live = { agent, expectations: expectationsOf(agent, settings.violations), connection: parts.connect(agent) };
+    lives.get(agent.id)?.connection.close();
+    lives.set(agent.id, live);
+    return live;
+  }
+
+  async function round(id: AgentId): Promise<{ readonly nextDelayMs: number | undefined; readonly healthy: boolean }> {
+    const live = lives.get(id) ?? (await load(id));
+    if (live === undefined || !isAsked(live.agent)) {
+      drop(id);
+      return { nextDelayMs: undefined, healthy: true };
+    }
+    const started = clock.monotonic();
+    const { agent } = live;
+    const policy = policies.peek(agent.runtimePolicyName) ?? (await policies.get(agent.runtimePolicyName));
+    const outcome = await attest(agent, live.expectations, policy, live.connection, parts.judge);
+    parts.onRound?.(id, outcome.kind, clock.monotonic() - started);
+    const next = transition(agent, outcome, settings, Math.floor(clock.now() / 1000));
+    const deliveries = deliveriesOf(agent, next);
+    const saved = await agents.saveRound(agent, next.record, deliveries);
+    const healthy = outcome.kind !== 'unreachable';
+    if (saved === undefined) {
+      // An operator changed or deleted the agent while it was asked: what was found is about an agent that is no more.
+      drop(id);
+      return { nextDelayMs: 0, healthy };
+    }
+    live.agent = saved;
+    if (outcome.kind !== 'affirming') report(saved, outcome, next);
+    if (deliveries.length > 0) parts.wakeNotifier();
+    if (next.nextDelayMs === undefined) drop(id);
+    return { nextDelayMs: outcome.kind === 'unreachable' ? jitter(next.nextDelayMs) : next.nextDelayMs, healthy };
+  }
+
+  async function load(id: AgentId): Promise<Live | undefined> {
+    const agent = await agents.find(id);
+    return agent && enliven(agent);
+  }
+
+  function drop(id: AgentId): void {
+    lives.get(id)?.connection.close();
+    lives.delete(id);
+  }
+
+  /** Whether an agent in this state is asked: not after a failure that stopped it. */
+  function isAsked({ state, lastFailures }: Agent): boolean {
+    switch (state) {
+      case 'start':
+      case 'getQuote':
+        return true;
+      case 'failed':
+      case 'tenantFailed':
+        return false;
+      case 'invalidQuote': {
+        const highest = highestSeverity(settings.severity);
+        const stops = (event: FailureEvent) => !event.recoverable || severityOf(settings.severity, event) >= highest;
+        return lastFailures.length > 0 && !lastFailures.some(stops);
+      }
+    }
+  }
+
+  const jitter = (delayMs: number | undefined) => delayMs && delayMs * (0.9 + 0.2 * random());
+
+  function deliveriesOf(agent: Agent, { notification }: Transition): readonly NewDelivery[] {
+    if (notification === undefined) return [];
+    return settings.channels.map((channel) => {
+      const notificationId = randomUUID();
+      const at = new Date(clock.now());
+      const body = JSON.stringify(revocationMessage(agent, notification, { id: notificationId, at }));
+      return { notificationId, agentId: agent.id, channel, body, createdAtMs: at.getTime() };
+    });
+  }
+
+  function report(agent: Agent, outcome: Outcome, { nextDelayMs }: Transition): void {
+    const fields = { agent: agent.id };
+    if (outcome.kind === 'inconclusive')
+      log.info('The attestation was inconclusive', { ...fields, reason: outcome.reason });
+    if (outcome.kind === 'unreachable') log.warn('The agent did not answer', { ...fields, reason: outcome.reason });
+    if (outcome.kind === 'version_changed')
+      log.info('The agent speaks another API version', { ...fields, version: outcome.version });
+    if (agent.state === 'getQuote' || agent.state === 'start') return;
+    for (const { eventId, context } of agent.lastFailures) {
+      log.warn(`${context.message ?? eventId}`, { ...fields, event: eventId });
+    }
+    const imaFailures = agent.lastFailures.filter(({ eventId }) => eventId.startsWith('ima.validation.')).length;
+    if (imaFailures > 0) {
+      // [compat] Suites of the field look for this text.
+      const modes = `Number of failures in modes: ImaNg ${imaFailures}.`;
+      log.error(`IMA ERRORS: Some entries couldn't be validated. ${modes}`, fields);
+    }
+    if (nextDelayMs === undefined) log.warn(`Agent ${agent.id} failed, stopping polling`, { event: agent.lastEventId });
+  }
+
+  return {
+    async start() {
+      const asked = (await agents.list()).filter(isAsked);
+      const spanMs = Math.max(1000, settings.quoteIntervalMs);
+      for (const [n, agent] of asked.entries()) {
+        try {
+          enliven(agent);
+          scheduler.schedule(agent.id, (n / asked.length) * spanMs);
+        } catch (error) {
+          log.error('An enrolled agent cannot be attested', { agent: agent.id, error });
+        }
+      }
+      log.info(`Attesting ${asked.length} agents`, { interval_ms: settings.quoteIntervalMs });
+    },
+    refresh(id) {
+      drop(id);
+      scheduler.schedule(id, 0);
+    },
+    forget(id) {
+      scheduler.forget(id);
+      drop(id);
+    },
+    async stop(id) {
+      const changed = await agents.change(id, (agent) => ({ ...agent, state: 'tenantFailed' }));
+      if (changed !== undefined) {
+        scheduler.forget(id);
+        drop(id);
+      }
+      return changed !== undefined;
+    },
+    async reactivate(id) {
+      const found = await agents.find(id);
+      if (found === undefined) return false;
+      if (found.state === 'start' || found.state === 'getQuote') return true;
+      const changed = await agents.change(id, (agent) => ({
+        ...agent,
+        state: 'start',
+        severityLevel: undefined,
+        lastEventId: undefined,
+        lastFailures: [],
+        unreachableRounds: 0,
+        inconclusiveRounds: 0,
+        progress: fromFirstEntry(agent.progress),
+      }));
+      if (changed === undefined) return false;
+      drop(id);
+      scheduler.schedule(id, 0);
+      return true;
+    },
+    stats: () => ({ agents: scheduler.size(), inFlight: scheduler.inFlight(), lagMs: scheduler.lagMs() }),
+    async close() {
+      await scheduler.close();
+      for (const { connection } of lives.values()) connection.close();
+      lives.clear();
+    },
+  };
+}
+
+function expectationsOf(agent: Agent, violations: 'accept' | 'fail'): Expectations {
+  const akBytes = parseBase64(agent.akTpm);
+  const tpmPolicy = decodeTpmPolicy(agent.tpmPolicy);
+  if (akBytes === undefined || !tpmPolicy.ok) throw new CorruptRowError(agent.id, 'enrolment');
+  const ak = decodePublic(akBytes);
+  return { ak, akKey: publicKey(ak), tpmPolicy: tpmPolicy.value, violations };
+}

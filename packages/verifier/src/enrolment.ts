@@ -1,0 +1,195 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
+import type { AcceptedAlgorithms } from '@keylime/appraisal/algorithms';
+import type { AgentId } from '@keylime/core/agent-id';
+import { parseBase64 } from '@keylime/core/base64';
+import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
+import { akProblems } from '@keylime/tpm/key-checks';
+import { decodePublic, publicKey } from '@keylime/tpm/public';
+import type { Enrolment } from './agent.ts';
+
+/** What the body of `POST /agents/{id}` asks for; the policy may still turn out not to be there. */
+export type EnrolmentRequest = Omit<Enrolment, 'runtimePolicyName'> & {
+  readonly supportedVersion: string;
+  readonly runtimePolicy: SubmittedPolicy;
+};
+
+/** A runtime policy as it comes with a request: its name, its text, and a key for its signature, each if given. */
+export type SubmittedPolicy = {
+  readonly name: string | undefined;
+  readonly text: string | undefined;
+  readonly keyPem: string | undefined;
+};
+
+export type EnrolmentSettings = {
+  readonly enableAgentMtls: boolean;
+  readonly verifierIp: string;
+  readonly verifierPort: number;
+};
+
+/**
+ * The enrolment in the body of a request, or every problem that it has, each naming its field. Old names and shapes
+ * (01 section 5.2 of the reference): JSON in strings, ports as numbers or numeric text, base64 of the runtime policy.
+ */
+export function decodeEnrolment(
+  id: AgentId,
+  body: Json | undefined,
+  settings: EnrolmentSettings,
+): Parsed<EnrolmentRequest, readonly string[]> {
+  if (!isJsonObject(body)) return bad(['the body must be a JSON object']);
+  const fields = new Fields(body);
+
+  const ip = fields.text('cloudagent_ip');
+  const port = fields.port('cloudagent_port');
+  const tpmPolicy = fields.text('tpm_policy');
+  const metadata = fields.text('metadata');
+  const accepted: AcceptedAlgorithms = {
+    hash: fields.texts('accept_tpm_hash_algs'),
+    encryption: fields.texts('accept_tpm_encryption_algs'),
+    signing: fields.texts('accept_tpm_signing_algs'),
+  };
+  const akTpm = fields.text('ak_tpm');
+  const revocationKey = fields.text('revocation_key');
+  const mtlsCert = fields.optionalText('mtls_cert');
+  const supportedVersion = fields.optionalText('supported_version') ?? CURRENT_API_VERSION;
+  const runtimePolicy = submittedPolicy(fields);
+
+  if (tpmPolicy !== '') fields.add(tpmPolicyProblems(tpmPolicy));
+  if (metadata !== '' && parseJson(metadata) === undefined) fields.add(['metadata is not JSON text']);
+  if (akTpm !== '') fields.add(akTpmProblems(akTpm));
+  if (revocationKey !== '') fields.add(revocationKeyProblems(revocationKey));
+  const certificate = mtlsCert === undefined || mtlsCert === '' || mtlsCert === 'disabled' ? undefined : mtlsCert;
+  if (settings.enableAgentMtls && certificate === undefined) fields.add(['mTLS certificate for agent is required!']);
+  if (certificate !== undefined) fields.add(certificateProblems(certificate));
+  fields.add(unservedProblems(body));
+  if (fields.problems.length > 0) return bad(fields.problems);
+
+  const known: readonly string[] = API_VERSIONS;
+  return good({
+    id,
+    ip,
+    port,
+    verifierIp: fields.optionalText('verifier_ip') ?? settings.verifierIp,
+    verifierPort: 'verifier_port' in body ? fields.port('verifier_port') : settings.verifierPort,
+    tpmPolicy,
+    metadata,
+    runtimePolicy,
+    accepted,
+    akTpm,
+    mtlsCert: settings.enableAgentMtls ? certificate : undefined,
+    revocationKey,
+    supportedVersion: known.includes(supportedVersion) ? supportedVersion : CURRENT_API_VERSION,
+  });
+}
+
+/** The runtime policy in the body of a request; bodies of policy routes have the same fields. */
+export function decodeSubmittedPolicy(body: Json | undefined): Parsed<SubmittedPolicy, readonly string[]> {
+  if (!isJsonObject(body)) return bad(['the body must be a JSON object']);
+  const fields = new Fields(body);
+  const policy = submittedPolicy(fields);
+  return fields.problems.length > 0 ? bad(fields.problems) : good(policy);
+}
+
+function submittedPolicy(fields: Fields): SubmittedPolicy {
+  return {
+    name: fields.optionalText('runtime_policy_name') || undefined,
+    text: fields.base64Text('runtime_policy'),
+    keyPem: fields.base64Text('runtime_policy_key', { required: false }),
+  };
+}
+
+/** Reads fields of a request and gathers what is wrong with them. A field that is wrong reads as empty. */
+class Fields {
+  readonly problems: string[] = [];
+  readonly #body: { readonly [key: string]: Json };
+  constructor(body: { readonly [key: string]: Json }) {
+    this.#body = body;
+  }
+  add(problems: readonly string[]): void {
+    this.problems.push(...problems);
+  }
+  text(name: string): string {
+    const value = this.#body[name];
+    if (typeof value === 'string') return value;
+    this.problems.push(value === undefined ? `${name} is missing` : `${name} must be text`);
+    return '';
+  }
+  optionalText(name: string): string | undefined {
+    const value = this.#body[name] ?? undefined;
+    if (value === undefined || typeof value === 'string') return value;
+    this.problems.push(`${name} must be text or null`);
+    return undefined;
+  }
+  texts(name: string): readonly string[] {
+    const value = this.#body[name];
+    if (Array.isArray(value) && value.every((item): item is string => typeof item === 'string')) return value;
+    this.problems.push(value === undefined ? `${name} is missing` : `${name} must be a list of texts`);
+    return [];
+  }
+  port(name: string): number {
+    const value = this.#body[name];
+    const port = typeof value === 'string' && /^\d{1,5}$/.test(value) ? Number(value) : value;
+    if (typeof port === 'number' && Number.isInteger(port) && port > 0 && port < 65536) return port;
+    this.problems.push(value === undefined ? `${name} is missing` : `${name} must be a port from 1 to 65535`);
+    return 0;
+  }
+  /** Text in base64; empty or (where allowed) absent counts as not given. */
+  base64Text(name: string, { required } = { required: true }): string | undefined {
+    const value = required ? this.text(name) : this.optionalText(name);
+    if (value === undefined || value === '') return undefined;
+    const bytes = parseBase64(value);
+    if (bytes !== undefined) return bytes.toString('utf8');
+    this.problems.push(`${name} is not base64`);
+    return undefined;
+  }
+}
+
+function tpmPolicyProblems(text: string): readonly string[] {
+  const policy = decodeTpmPolicy(text);
+  return policy.ok ? [] : policy.problem.map((problem) => `tpm_policy: ${problem}`);
+}
+
+function akTpmProblems(text: string): readonly string[] {
+  const bytes = parseBase64(text);
+  if (bytes === undefined) return ['ak_tpm is not base64'];
+  try {
+    const ak = decodePublic(bytes);
+    publicKey(ak);
+    return akProblems(ak).map(({ kind }) => `ak_tpm is not an attestation key: ${kind}`);
+  } catch (error) {
+    return [`ak_tpm is not a TPM2B_PUBLIC: ${error instanceof Error ? error.message : error}`];
+  }
+}
+
+function revocationKeyProblems(pem: string): readonly string[] {
+  try {
+    const key = createPrivateKey(pem);
+    return key.asymmetricKeyType === 'rsa' ? [] : ['revocation_key must be an RSA private key'];
+  } catch {
+    return ['revocation_key is not a private key in PEM'];
+  }
+}
+
+function certificateProblems(pem: string): readonly string[] {
+  try {
+    new X509Certificate(pem);
+    return [];
+  } catch {
+    return ['mtls_cert is not a certificate in PEM'];
+  }
+}
+
+/** What a request may ask for and this version does not do: refused, never dropped in silence. */
+function unservedProblems(body: { readonly [key: string]: Json }): readonly string[] {
+  const given = (name: string) => body[name] !== undefined && body[name] !== null && body[name] !== '';
+  return [
+    given('v') ? 'v: payloads are not served by this version; enrol without a payload' : '',
+    given('mb_policy') && body.mb_policy !== '{}' ? 'mb_policy: measured boot is not served by this version' : '',
+    given('mb_policy_name') ? 'mb_policy_name: measured boot is not served by this version' : '',
+    given('ima_sign_verification_keys')
+      ? 'ima_sign_verification_keys: file signatures are not served by this version'
+      : '',
+  ].filter((problem) => problem !== '');
+}

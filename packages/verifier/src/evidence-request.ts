@@ -1,0 +1,132 @@
+import { quotedBootAggregates } from '@keylime/appraisal/appraise';
+import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
+import { appraisePcrs } from '@keylime/appraisal/pcr-policy';
+import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
+import { parseBase64 } from '@keylime/core/base64';
+import { DecodeError } from '@keylime/core/codec';
+import { isHashAlgorithm } from '@keylime/core/digest';
+import { isJsonObject, type Json } from '@keylime/core/json';
+import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { IMA_PCR } from '@keylime/ima/replay';
+import type { PolicyCache } from '@keylime/policies/policy-cache';
+import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
+import { akProblems, describeKeyProblem } from '@keylime/tpm/key-checks';
+import { decodePublic, TpmKeyError, type TpmtPublic } from '@keylime/tpm/public';
+import { verifyQuote } from '@keylime/tpm/quote';
+
+/** Evidence that somebody brings to be judged once: nothing is remembered, no clock is compared, no key is bound. */
+export type EvidenceRequest = {
+  readonly quote: string;
+  readonly nonce: string;
+  readonly hashAlg: string;
+  readonly ak: Uint8Array;
+  readonly tpmPolicy: string | undefined;
+  readonly runtimePolicy: string | undefined;
+  readonly imaList: string | undefined;
+};
+
+export type EvidenceVerdict = {
+  readonly valid: boolean;
+  readonly failures: readonly { readonly type: string; readonly context: FailureEvent['context'] }[];
+};
+
+/** Why a request is not judged: the status code and text of the answer. */
+export type EvidenceRefusal = { readonly code: 400 | 501; readonly status: string };
+
+/** The request in a body of `POST /verify/evidence` (01 section 5.8 of the reference), or why it is refused. */
+export function decodeEvidenceRequest(body: Json | undefined): Parsed<EvidenceRequest, EvidenceRefusal> {
+  const refused = (status: string, code: 400 | 501 = 400) => bad({ code, status });
+  if (!isJsonObject(body)) return refused('the body must be a JSON object');
+  if (typeof body.type !== 'string' || body.type === '') return refused("missing parameter 'type'");
+  if (!isJsonObject(body.data)) return refused("missing parameter 'data'");
+  if (body.type === 'tee') return refused('evidence of type tee is not served by this version', 501);
+  if (body.type !== 'tpm') return refused('invalid evidence type');
+  const { data } = body;
+  const texts: Record<string, string> = {};
+  for (const name of ['quote', 'nonce', 'hash_alg', 'tpm_ek', 'tpm_ak']) {
+    const value = data[name];
+    if (typeof value !== 'string' || value === '') return refused(`missing parameter '${name}'`);
+    texts[name] = value;
+  }
+  if (data.mb_policy || data.mb_log) return refused('measured boot is not served by this version', 501);
+  const tpmPolicy = isJsonObject(data.tpm_policy) ? JSON.stringify(data.tpm_policy) : data.tpm_policy;
+  const { runtime_policy: runtimePolicy, ima_measurement_list: imaList } = data;
+  for (const [name, value] of Object.entries({ tpmPolicy, runtimePolicy, imaList })) {
+    if (value !== undefined && value !== null && typeof value !== 'string') return refused(`${name} must be text`);
+  }
+  const text = (value: Json | undefined) => (typeof value === 'string' && value !== '' ? value : undefined);
+  if (text(tpmPolicy) === undefined && text(runtimePolicy) === undefined) {
+    return refused("missing parameter 'tpm_policy' or 'runtime_policy': there is nothing to judge by");
+  }
+  const ak = parseBase64(texts.tpm_ak ?? '');
+  if (ak === undefined) return refused('tpm_ak is not base64');
+  return good({
+    quote: texts.quote ?? '',
+    nonce: texts.nonce ?? '',
+    hashAlg: texts.hash_alg ?? '',
+    ak,
+    tpmPolicy: text(tpmPolicy),
+    runtimePolicy: text(runtimePolicy),
+    imaList: text(imaList),
+  });
+}
+
+const invalid = (message: string): EvidenceVerdict => ({
+  valid: false,
+  failures: [{ type: 'qoute_validation.invalid_quote', context: { message } }],
+});
+
+const failing = (failures: readonly FailureEvent[]): EvidenceVerdict => ({
+  valid: failures.length === 0,
+  failures: failures.map(({ eventId, context }) => ({ type: eventId, context })),
+});
+
+/** Judges evidence by what came with it. Pure; takes time with the length of the list. */
+export function verifyEvidence(request: EvidenceRequest, policies: PolicyCache): EvidenceVerdict {
+  const { hashAlg } = request;
+  if (!isHashAlgorithm(hashAlg)) return invalid(`hash_alg '${hashAlg}' is unknown`);
+  const ak = readAk(request.ak);
+  if (typeof ak === 'string') return invalid(ak);
+  const [problem] = akProblems(ak);
+  if (problem !== undefined) return invalid(`tpm_ak is not an attestation key: ${describeKeyProblem(problem)}`);
+  const verified = verifyQuote({ text: request.quote, ak, hashAlg, nonce: Buffer.from(request.nonce) });
+  if (!verified.ok) return failing([failureEvent(verified.failure)]);
+  const { quote } = verified;
+
+  const events: FailureEvent[] = [];
+  if (request.tpmPolicy !== undefined) {
+    const policy = decodeTpmPolicy(request.tpmPolicy);
+    if (!policy.ok) return invalid(`tpm_policy: ${policy.problem.join('; ')}`);
+    events.push(...appraisePcrs(quote, policy.value).map(failureEvent));
+  }
+  if (request.runtimePolicy !== undefined) {
+    const policy = policies.decode(request.runtimePolicy);
+    if (!policy.ok) return invalid(`runtime_policy: ${policy.problem[0].message}`);
+    const quotedPcr = quote.pcrs.get(IMA_PCR);
+    if (quotedPcr === undefined) events.push(failureEvent({ kind: 'pcrs_missing', pcrs: [IMA_PCR] }));
+    else if (request.imaList === undefined) events.push(failureEvent({ kind: 'ima_list_missing' }));
+    else {
+      const { failures } = appraiseRuntimeIntegrity({
+        list: request.imaList,
+        firstEntry: 0,
+        bank: quote.bank,
+        quotedPcr,
+        policy: policy.value,
+        bootAggregates: quotedBootAggregates(quote),
+        violations: 'accept',
+      });
+      events.push(...failures.map(failureEvent));
+    }
+  }
+  return failing(events);
+}
+
+function readAk(bytes: Uint8Array): TpmtPublic | string {
+  try {
+    return decodePublic(bytes);
+  } catch (error) {
+    if (error instanceof DecodeError || error instanceof TpmKeyError)
+      return `tpm_ak is not a TPM2B_PUBLIC: ${error.message}`;
+    throw error;
+  }
+}

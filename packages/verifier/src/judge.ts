@@ -1,0 +1,29 @@
+import { declaredAlgorithms } from '@keylime/appraisal/algorithms';
+import { appraise, type Expectation } from '@keylime/appraisal/appraise';
+import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
+import { decodePullEvidence, isEvidence } from '@keylime/appraisal/evidence';
+import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
+import { isJsonObject, parseJson } from '@keylime/core/json';
+import type { NonEmpty } from '@keylime/core/non-empty';
+import type { Outcome } from './transition.ts';
+
+/** What the body of an agent's answer to a quote request comes to. Pure, so that it can run in any thread. */
+export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress: Progress): Outcome {
+  const json = parseJson(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'));
+  const evidence = decodePullEvidence(isJsonObject(json) ? json.results : undefined);
+  if (!isEvidence(evidence)) {
+    return { kind: 'contraindicated', events: [failureEvent(evidence)], progress: fromFirstEntry(progress) };
+  }
+  const result = appraise(evidence, expectation, progress);
+  const declared = declaredAlgorithms(evidence);
+  switch (result.verdict) {
+    case 'affirming':
+      return { kind: 'affirming', progress: result.progress, declared, uncertifiedEntries: result.uncertifiedEntries };
+    case 'inconclusive':
+      return { kind: 'inconclusive', progress: result.progress, reason: result.reason };
+    case 'contraindicated': {
+      const events = result.failures.map(failureEvent) as unknown as NonEmpty<FailureEvent>;
+      return { kind: 'contraindicated', declared, events, progress: result.progress };
+    }
+  }
+}

@@ -1,0 +1,60 @@
+import type { Migration } from '@keylime/service/migrate';
+
+/** The schema of the verifier's database, step by step; steps are only ever added. */
+export const verifierMigrations: readonly Migration[] = [
+  {
+    name: 'agents, runtime policies, outbox',
+    async up(trx, { integer, text, json, boolean, identity }) {
+      await trx.schema
+        .createTable('runtime_policies')
+        .addColumn('name', text, (column) => column.primaryKey())
+        .addColumn('text', text, (column) => column.notNull())
+        .addColumn('checksum', text, (column) => column.notNull())
+        .addColumn('generator', integer, (column) => column.notNull())
+        .execute();
+      await trx.schema
+        .createTable('agents')
+        .addColumn('agent_id', text, (column) => column.primaryKey())
+        .addColumn('verifier_id', text, (column) => column.notNull())
+        .addColumn('revision', integer, (column) => column.notNull())
+        .addColumn('enrolment', json, (column) => column.notNull())
+        .addColumn('runtime_policy_name', text, (column) => column.notNull().references('runtime_policies.name'))
+        .addColumn('operational_state', integer, (column) => column.notNull())
+        .addColumn('supported_version', text, (column) => column.notNull())
+        .addColumn('hash_alg', text, (column) => column.notNull())
+        .addColumn('enc_alg', text, (column) => column.notNull())
+        .addColumn('sign_alg', text, (column) => column.notNull())
+        .addColumn('attestation_count', integer, (column) => column.notNull())
+        .addColumn('last_received_quote', integer, (column) => column.notNull())
+        .addColumn('last_successful_attestation', integer, (column) => column.notNull())
+        .addColumn('severity_level', integer)
+        .addColumn('last_event_id', text)
+        .addColumn('last_failures', json, (column) => column.notNull())
+        .addColumn('unreachable_rounds', integer, (column) => column.notNull())
+        .addColumn('inconclusive_rounds', integer, (column) => column.notNull())
+        .addColumn('progress', json, (column) => column.notNull())
+        .execute();
+      await trx.schema.createIndex('agents_by_verifier').on('agents').column('verifier_id').execute();
+      await trx.schema.createIndex('agents_by_policy').on('agents').column('runtime_policy_name').execute();
+      await trx.schema
+        .createTable('outbox')
+        .addColumn('sequence', identity)
+        .addColumn('verifier_id', text, (column) => column.notNull())
+        .addColumn('notification_id', text, (column) => column.notNull())
+        .addColumn('agent_id', text, (column) => column.notNull())
+        .addColumn('channel', text, (column) => column.notNull())
+        .addColumn('body', text, (column) => column.notNull())
+        .addColumn('created_at_ms', integer, (column) => column.notNull())
+        .addColumn('attempts', integer, (column) => column.notNull())
+        .addColumn('next_attempt_at_ms', integer, (column) => column.notNull())
+        .addColumn('last_error', text)
+        .addColumn('dead', boolean, (column) => column.notNull())
+        .execute();
+      await trx.schema
+        .createIndex('outbox_by_agent')
+        .on('outbox')
+        .columns(['verifier_id', 'dead', 'agent_id', 'channel', 'sequence'])
+        .execute();
+    },
+  },
+];

@@ -1,0 +1,50 @@
+import { constants, createPrivateKey, sign } from 'node:crypto';
+import { pythonJson } from '@keylime/api/python-json';
+import type { Agent } from './agent.ts';
+import type { Notification } from './transition.ts';
+
+/**
+ * The body of a notification: `msg` is JSON text in the form that existing receivers match as text, `signature` is base64
+ * of RSASSA-PSS with SHA-256 and the longest salt over the UTF-8 bytes of `msg`, or empty where the agent has no
+ * revocation key. `notificationId` and `event_time_utc` are ours: they tell a repeated delivery from a second event.
+ * Source: 06 section 4.1 of the reference.
+ */
+export function revocationMessage(
+  agent: Agent,
+  notification: Notification,
+  event: { readonly id: string; readonly at: Date },
+): { readonly msg: string; readonly signature: string } {
+  const msg = pythonJson({
+    type: notification.type,
+    ip: agent.ip,
+    agent_id: agent.id,
+    port: agent.port,
+    tpm_policy: agent.tpmPolicy,
+    meta_data: agent.metadata,
+    event_time: asctime(event.at),
+    event_id: notification.event.eventId,
+    severity_label: notification.severityLabel,
+    context: pythonJson(notification.event.context),
+    event_time_utc: event.at.toISOString(),
+    notification_id: event.id,
+  });
+  return { msg, signature: agent.revocationKey === '' ? '' : signature(agent.revocationKey, msg) };
+}
+
+const signature = (privateKeyPem: string, msg: string): string =>
+  sign('sha256', Buffer.from(msg), {
+    key: createPrivateKey(privateKeyPem),
+    padding: constants.RSA_PKCS1_PSS_PADDING,
+    saltLength: constants.RSA_PSS_SALTLEN_MAX_SIGN,
+  }).toString('base64');
+
+const DAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** C `asctime` in local time: `Tue Aug  4 10:15:03 2026`. */
+export function asctime(at: Date): string {
+  const two = (value: number) => String(value).padStart(2, '0');
+  const day = String(at.getDate()).padStart(2, ' ');
+  const time = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  return `${DAYS[at.getDay()]} ${MONTHS[at.getMonth()]} ${day} ${time} ${at.getFullYear()}`;
+}

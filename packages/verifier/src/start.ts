@@ -1,0 +1,249 @@
+import { getCACertificates } from 'node:tls';
+import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
+import type { CaConfig, VerifierConfig } from '@keylime/service/config';
+import { openDatabase } from '@keylime/service/database';
+import { parseDatabaseUrl } from '@keylime/service/database-url';
+import { openAgentClients } from '@keylime/service/http-agent-client';
+import { openServerClient } from '@keylime/service/http-client';
+import { type ListenAddress, listenOn } from '@keylime/service/http-listen';
+import { forVersions } from '@keylime/service/http-routes';
+import { buildHttpServer } from '@keylime/service/http-server';
+import type { Log } from '@keylime/service/log';
+import { migrate } from '@keylime/service/migrate';
+import { writeGroup } from '@keylime/service/write-group';
+import { sqlAgentStore } from './agent-store.ts';
+import { openAppraisalPool } from './appraisal-pool.ts';
+import { systemClock } from './clock.ts';
+import { openEngine } from './engine.ts';
+import { judgeHereOrElsewhere } from './judge-elsewhere.ts';
+import { verifierMigrations } from './migrations.ts';
+import { openNotifier } from './notifier.ts';
+import { sqlOutbox } from './outbox.ts';
+import { acquireOwnership } from './ownership.ts';
+import { openPolicyRegistry } from './policy-registry.ts';
+import { sqlPolicyStore } from './policy-store.ts';
+import { agentRoutes } from './routes/agents.ts';
+import { runtimePolicyRoutes } from './routes/runtime-policies.ts';
+import { verifyRoutes } from './routes/verify.ts';
+import { unservedRoutes, versionRoutes } from './routes/versions.ts';
+import type { VerifierTables } from './tables.ts';
+import { openTlsMaterial } from './tls-material.ts';
+import { deliverToWebhook, type Post } from './webhook.ts';
+
+export type RunningVerifier = {
+  readonly address: ListenAddress;
+  /** Resolves if the verifier can not go on; the process is to stop. */
+  readonly broken: Promise<Error>;
+  /** Finishes what is under way, up to `shutdown_drain_timeout`, and stops. */
+  readonly close: () => Promise<void>;
+};
+
+export type StartOptions = {
+  /** Called with every statement that the database runs. */
+  readonly onStatement?: (sql: string) => void;
+  /** Called after every round. */
+  readonly onRound?: (agent: string, outcome: string, durationMs: number) => void;
+};
+
+const KEEP_ALIVE_MS = 120_000;
+const MAX_CONNECT_MS = 20_000;
+
+/** Opens everything that a verifier needs and starts to attest. @throws what any of it cannot do, in words. */
+export async function startVerifier(
+  config: VerifierConfig,
+  ca: CaConfig,
+  log: Log,
+  options: StartOptions = {},
+): Promise<RunningVerifier> {
+  log.info('Starting Keylime verifier in PULL mode...');
+  log.info(`Current API version: ${CURRENT_API_VERSION}`);
+  log.info(`Other supported API versions: ${API_VERSIONS.filter((one) => one !== CURRENT_API_VERSION).join(', ')}`);
+  const closers: (() => Promise<unknown>)[] = [];
+  /** Closes in the order given, whatever was opened so far. */
+  const close = async () => {
+    for (const one of closers.splice(0)) await one();
+  };
+  try {
+    const material = await openTlsMaterial(config, ca, log);
+    const verifierId = config.uuid;
+    const { size, overflow } = config.database_pool_sz_ovfl;
+    const db = await openDatabase<VerifierTables>({
+      url: config.database_url,
+      workDir: config.workDir,
+      program: 'verifier',
+      poolSize: size + overflow,
+      ...(options.onStatement && { onStatement: options.onStatement }),
+    });
+    closers.unshift(() => db.destroy());
+    const schema = { program: 'verifier', migrations: verifierMigrations, apply: config.auto_migrate_db } as const;
+    const { from, to } = await migrate(db, schema);
+    if (from !== to) log.info('Database schema brought up to date', { from, to });
+    const ownership = await acquireOwnership({
+      db,
+      target: parseDatabaseUrl(config.database_url, config.workDir, 'verifier'),
+      verifierId,
+      waiting: () => log.warn('Another process is this verifier: waiting to take over', { uuid: verifierId }),
+    });
+    closers.unshift(() => ownership.release());
+    const group = writeGroup(db, { maxDelayMs: 4 });
+    closers.unshift(() => group.close());
+    const write = group.submit;
+
+    const agents = sqlAgentStore(db, write, verifierId, (error) => log.error(error.message));
+    const policyStore = sqlPolicyStore(db, write);
+    const policies = openPolicyRegistry(policyStore);
+    const requestMs = config.request_timeout * 1000;
+    const clients = openAgentClients({
+      clientCertificate: material.client,
+      connectTimeoutMs: Math.min(requestMs, MAX_CONNECT_MS),
+      headersTimeoutMs: requestMs,
+      bodyTimeoutMs: requestMs,
+      maxResponseBytes: config.max_upload_size,
+      keepAliveMs: KEEP_ALIVE_MS,
+      maxIdleConnections: 2048,
+    });
+    closers.unshift(() => clients.close());
+    const pool = openAppraisalPool({ workers: 1, maxWaiting: 32, taskTimeoutMs: 60_000 });
+    closers.unshift(() => pool.close());
+
+    const notifier = openWebhook(config, material, { outbox: sqlOutbox(db, write, verifierId), log });
+    if (notifier !== undefined) closers.unshift(() => notifier.close());
+    const engine = openEngine({
+      agents,
+      policies,
+      connect: ({ ip, port, mtlsCert }) => {
+        const client = clients.open({ host: ip, port, pinnedCertificatePem: mtlsCert });
+        return {
+          get: async (path) => {
+            const { code, body } = await client.request({ method: 'GET', path });
+            return { status: code, body };
+          },
+          close: () => void client.close(),
+        };
+      },
+      judge: judgeHereOrElsewhere(pool, policyStore),
+      settings: {
+        quoteIntervalMs: config.quote_interval * 1000,
+        retry: {
+          maxRetries: config.max_retries,
+          intervalSeconds: config.retry_interval,
+          exponential: config.exponential_backoff,
+        },
+        severity: {
+          labels: config.severity_labels,
+          rules: config.severity_policy.map(({ event_id: pattern, severity_label: label }) => ({
+            matches: (eventId) => pattern.test(eventId),
+            label,
+          })),
+        },
+        scheduler: { maxHealthy: 512, maxUnhealthy: 256 },
+        // [compat] The option means the opposite of its name.
+        violations: config.ignore_tomtou_errors ? 'fail' : 'accept',
+        channels: notifier === undefined ? [] : ['webhook'],
+      },
+      wakeNotifier: () => notifier?.wake(),
+      log,
+      clock: systemClock,
+      ...(options.onRound && { onRound: options.onRound }),
+    });
+    closers.unshift(() => withTimeout(engine.close(), config.shutdown_drain_timeout * 1000));
+
+    const app = buildHttpServer({
+      log,
+      tls: material.server,
+      bodyLimitBytes: config.max_upload_size,
+      parseBodyWithoutContentType: true,
+    });
+    const settings = {
+      verifierId,
+      requireSignature: config.require_allow_list_signatures,
+      quoteIntervalSeconds: config.quote_interval,
+      enableAgentMtls: config.enable_agent_mtls,
+      verifierIp: config.ip,
+      verifierPort: config.port,
+    };
+    versionRoutes(app);
+    unservedRoutes(app);
+    const versions = ['2', ...API_VERSIONS];
+    forVersions(app, versions, agentRoutes({ agents, write, policies, engine, settings }));
+    forVersions(app, versions, runtimePolicyRoutes({ store: policyStore, registry: policies, settings }));
+    forVersions(app, versions, verifyRoutes({ agents, pool }));
+    const address = await listenOn(app, { host: config.ip, port: config.port });
+    closers.unshift(() => app.close());
+    log.info('Listening', { https: `${address.host}:${address.port}` });
+    notifier?.wake();
+    await engine.start();
+    return { address, broken: ownership.lost, close };
+  } catch (error) {
+    await close().catch((closing: unknown) => log.error('Closing after a failed start went wrong', { error: closing }));
+    throw error;
+  }
+}
+
+function openWebhook(
+  config: VerifierConfig,
+  material: {
+    readonly client: Parameters<typeof openAgentClients>[0]['clientCertificate'];
+    readonly trustedServerCaPems: readonly string[];
+  },
+  { outbox, log }: { readonly outbox: ReturnType<typeof sqlOutbox>; readonly log: Log },
+) {
+  const { enabled_revocation_notifications: enabled, webhook_url: webhookUrl } = config.revocations;
+  const others = enabled.filter((channel) => channel !== 'webhook');
+  if (others.length > 0) {
+    log.warn('This version notifies through webhooks only; no notification goes out through other channels', {
+      channels: others.join(','),
+    });
+  }
+  if (!enabled.includes('webhook')) return undefined;
+  if (webhookUrl === '') {
+    log.warn('The webhook channel is enabled but webhook_url is empty: no notification goes out');
+    return undefined;
+  }
+  const url = new URL(webhookUrl);
+  const client = openServerClient({
+    baseUrl: url.origin,
+    // Receivers are often public services: here, and only here, the operating system's CAs count too.
+    caPems: [...material.trustedServerCaPems, ...getCACertificates('system')],
+    clientCertificate: material.client,
+    timeoutMs: config.request_timeout * 1000,
+    maxResponseBytes: 1024 * 1024,
+  });
+  const post: Post = async (json, headers) => {
+    const { code } = await client.request({ method: 'POST', path: `${url.pathname}${url.search}`, headers, json });
+    return code;
+  };
+  const shown = `${url.origin}${url.pathname}`;
+  return openNotifier(
+    outbox,
+    (delivery) => {
+      // [compat] Suites of the field look for this text.
+      log.info(`Sending revocation event via webhook to ${shown} ...`, { agent: delivery.agentId });
+      return deliverToWebhook(post, delivery);
+    },
+    { concurrency: 16, firstWaitMs: 1000, maxWaitMs: 60_000, giveUpAfterMs: 7 * 86_400_000 },
+    systemClock,
+    {
+      delivered: ({ agentId, attempts }) =>
+        log.info('Notification delivered', { agent: agentId, attempts: attempts + 1 }),
+      failed: ({ agentId }, error, nextAttemptAtMs) =>
+        nextAttemptAtMs === undefined
+          ? log.error('Notification given up', { agent: agentId, error })
+          : log.warn('Notification not delivered, it will be tried again', {
+              agent: agentId,
+              error,
+              at: new Date(nextAttemptAtMs).toISOString(),
+            }),
+      fault: (error) => log.error('The outbox cannot be used; it is tried again', { error }),
+    },
+  );
+}
+
+async function withTimeout(work: Promise<void>, timeoutMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs);
+  });
+  await Promise.race([work, timeout]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,58 @@
+import type { Agent } from './agent.ts';
+import { OPERATIONAL_STATES } from './operational-state.ts';
+
+export type AttestationStatus = 'PASS' | 'FAIL' | 'PENDING';
+
+/** PASS only after a round that passed; the existing verifier says PASS right after enrolment. */
+export function attestationStatus(agent: Agent): AttestationStatus {
+  switch (agent.state) {
+    case 'failed':
+    case 'invalidQuote':
+    case 'tenantFailed':
+      return 'FAIL';
+    case 'start':
+      return 'PENDING';
+    case 'getQuote':
+      return agent.attestationCount > 0 ? 'PASS' : 'PENDING';
+  }
+}
+
+/**
+ * The status answer for one agent (01 section 5.3 of the reference). Old names and old shapes; `v` is always null because a
+ * key share has no business in a status. What old tools do not know stands at the end.
+ */
+export function agentStatus(
+  agent: Agent,
+  settings: { readonly quoteIntervalSeconds: number; readonly hasRuntimePolicy: boolean },
+) {
+  return {
+    operational_state: OPERATIONAL_STATES[agent.state],
+    v: null,
+    ip: agent.ip,
+    port: agent.port,
+    tpm_policy: agent.tpmPolicy,
+    meta_data: agent.metadata,
+    has_mb_refstate: 0,
+    has_runtime_policy: settings.hasRuntimePolicy ? 1 : 0,
+    accept_tpm_hash_algs: agent.accepted.hash,
+    accept_tpm_encryption_algs: agent.accepted.encryption,
+    accept_tpm_signing_algs: agent.accepted.signing,
+    hash_alg: agent.hashAlg,
+    enc_alg: agent.encAlg,
+    sign_alg: agent.signAlg,
+    verifier_id: agent.verifierId,
+    verifier_ip: agent.verifierIp,
+    verifier_port: agent.verifierPort,
+    severity_level: agent.severityLevel ?? null,
+    last_event_id: agent.lastEventId ?? null,
+    attestation_count: agent.attestationCount,
+    last_received_quote: agent.lastReceivedQuote,
+    last_successful_attestation: agent.lastSuccessfulAttestation,
+    attestation_status: attestationStatus(agent),
+    attestation_period: `${Math.trunc(settings.quoteIntervalSeconds)}s`,
+    maximum_attestation_interval: `${Math.trunc(5 * settings.quoteIntervalSeconds)}s`,
+    unreachable_rounds: agent.unreachableRounds,
+    inconclusive_rounds: agent.inconclusiveRounds,
+    last_failures: agent.lastFailures.map(({ eventId, context }) => ({ event_id: eventId, context })),
+  };
+}

@@ -1,0 +1,58 @@
+import type { FailureEvent } from '@keylime/appraisal/event';
+import type { Generated } from 'kysely';
+import type { StoredEnrolment, StoredProgress } from './stored-agent.ts';
+
+/** The verifier's own tables. Times are Unix seconds, or milliseconds where the name says `_ms`. */
+export type VerifierTables = {
+  agents: AgentsTable;
+  runtime_policies: RuntimePoliciesTable;
+  outbox: OutboxTable;
+};
+
+export type AgentsTable = {
+  agent_id: string;
+  verifier_id: string;
+  /** Grows by one with every write; a write names the one it read. */
+  revision: number;
+  enrolment: StoredEnrolment;
+  runtime_policy_name: string;
+  operational_state: number;
+  supported_version: string;
+  hash_alg: string;
+  enc_alg: string;
+  sign_alg: string;
+  attestation_count: number;
+  last_received_quote: number;
+  last_successful_attestation: number;
+  severity_level: number | null;
+  last_event_id: string | null;
+  last_failures: readonly FailureEvent[];
+  unreachable_rounds: number;
+  inconclusive_rounds: number;
+  progress: StoredProgress;
+};
+
+export type RuntimePoliciesTable = {
+  name: string;
+  /** As it was uploaded: a policy, or the DSSE envelope around one. */
+  text: string;
+  /** SHA-256 of `text`, lower-case hex. */
+  checksum: string;
+  generator: number;
+};
+
+export type OutboxTable = {
+  sequence: Generated<number>;
+  verifier_id: string;
+  notification_id: string;
+  agent_id: string;
+  channel: string;
+  /** The JSON body to deliver. */
+  body: string;
+  created_at_ms: number;
+  attempts: number;
+  next_attempt_at_ms: number;
+  last_error: string | null;
+  /** Given up. What was delivered is deleted. */
+  dead: boolean;
+};

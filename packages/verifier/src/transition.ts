@@ -1,0 +1,165 @@
+import type { AlgorithmNames } from '@keylime/appraisal/algorithms';
+import type { FailureEvent } from '@keylime/appraisal/event';
+import type { Progress } from '@keylime/appraisal/progress';
+import { highestSeverity, type SeverityPolicy, worstEvent } from '@keylime/appraisal/severity';
+import type { NonEmpty } from '@keylime/core/non-empty';
+import type { Agent, AgentRecord } from './agent.ts';
+import { type RetrySettings, retryDelayMs } from './retry.ts';
+
+/** What one round with one agent came to. */
+export type Outcome =
+  | {
+      readonly kind: 'affirming';
+      readonly progress: Progress;
+      readonly declared: AlgorithmNames;
+      /** Entries that the list holds beyond the quote: they are asked for again at once. */
+      readonly uncertifiedEntries: number;
+    }
+  | { readonly kind: 'inconclusive'; readonly progress: Progress; readonly reason: string }
+  | {
+      readonly kind: 'contraindicated';
+      readonly progress: Progress;
+      /** Absent where the answer could not be read at all. */
+      readonly declared?: AlgorithmNames;
+      readonly events: NonEmpty<FailureEvent>;
+    }
+  /** Nobody answered, or the agent could not: connection errors, timeouts, HTTP 408, 500, 599. */
+  | { readonly kind: 'unreachable'; readonly reason: string }
+  /** The agent speaks another API version now: ask again with this one. */
+  | { readonly kind: 'version_changed'; readonly version: string }
+  /** The agent answered something that no later round can mend. */
+  | { readonly kind: 'refused'; readonly event: FailureEvent };
+
+export type EngineSettings = {
+  readonly quoteIntervalMs: number;
+  readonly retry: RetrySettings;
+  readonly severity: SeverityPolicy;
+};
+
+export type Notification = {
+  readonly type: 'revocation' | 'comm_error';
+  readonly event: FailureEvent;
+  readonly severityLabel: string;
+};
+
+/** What follows from an outcome: the record to store, the alarm to raise with it, and when to ask again. */
+export type Transition = {
+  readonly record: AgentRecord;
+  readonly notification?: Notification;
+  /** `undefined`: the agent is asked no more until an operator says so. */
+  readonly nextDelayMs: number | undefined;
+};
+
+const MAX_STORED_FAILURES = 20;
+
+/** Wait before a list that was longer than its quote is asked for again. */
+const CATCH_UP_MS = 20;
+
+/**
+ * One step of the engine, without I/O: what an outcome makes of an agent's record.
+ *
+ * - A failure that ends the checks, or of the highest severity, stops polling; a lesser one is recorded and the agent is
+ *   asked again after the interval, and a later success returns it to `getQuote` with the worst severity kept.
+ * - A notification is raised when the severity rises above the worst seen since enrolment or reactivation.
+ * - Rounds that bring no verdict count: too many in a row are a failure, so that an agent can not evade by evasion.
+ *
+ * Source: 06 sections 1.3, 1.4, 3.4 of the reference, with its defects mended.
+ */
+export function transition(agent: Agent, outcome: Outcome, settings: EngineSettings, nowSeconds: number): Transition {
+  switch (outcome.kind) {
+    case 'affirming':
+      return {
+        record: {
+          ...agent,
+          state: 'getQuote',
+          ...quotedAlgorithms(outcome.declared),
+          attestationCount: agent.attestationCount + 1,
+          lastReceivedQuote: nowSeconds,
+          lastSuccessfulAttestation: nowSeconds,
+          unreachableRounds: 0,
+          inconclusiveRounds: 0,
+          progress: outcome.progress,
+        },
+        nextDelayMs:
+          outcome.uncertifiedEntries > 0 ? Math.min(CATCH_UP_MS, settings.quoteIntervalMs) : settings.quoteIntervalMs,
+      };
+    case 'contraindicated':
+      return failed(
+        {
+          ...agent,
+          ...(outcome.declared && quotedAlgorithms(outcome.declared)),
+          lastReceivedQuote: nowSeconds,
+          unreachableRounds: 0,
+          inconclusiveRounds: 0,
+          progress: outcome.progress,
+        },
+        { state: 'invalidQuote', notify: 'revocation', events: outcome.events },
+        settings,
+      );
+    case 'inconclusive': {
+      const inconclusiveRounds = agent.inconclusiveRounds + 1;
+      const record = { ...agent, inconclusiveRounds, unreachableRounds: 0, progress: outcome.progress };
+      if (inconclusiveRounds <= settings.retry.maxRetries) {
+        // The first time at once: a reboot or a new policy only asks for the whole list.
+        const wait = inconclusiveRounds === 1 ? 0 : retryDelayMs(settings.retry, inconclusiveRounds - 1);
+        return { record, nextDelayMs: wait };
+      }
+      const message = `No conclusive attestation in ${inconclusiveRounds} rounds: ${outcome.reason}`;
+      const event = { eventId: 'qoute_validation.quote_validation', recoverable: false, context: { message } };
+      return failed(record, { state: 'invalidQuote', notify: 'revocation', events: [event] }, settings);
+    }
+    case 'unreachable': {
+      const unreachableRounds = agent.unreachableRounds + 1;
+      const record = { ...agent, unreachableRounds };
+      if (unreachableRounds <= settings.retry.maxRetries) {
+        return { record, nextDelayMs: retryDelayMs(settings.retry, unreachableRounds) };
+      }
+      const event: FailureEvent = {
+        eventId: 'internal.verifier.not_reachable',
+        recoverable: false,
+        context: { message: `Agent was not reachable in ${unreachableRounds} attempts: ${outcome.reason}` },
+      };
+      // Only a machine that was once attested is missed.
+      const notify = agent.attestationCount > 0 ? 'comm_error' : undefined;
+      return failed(record, { state: 'failed', notify, events: [event] }, settings);
+    }
+    case 'version_changed':
+      return { record: { ...agent, supportedVersion: outcome.version }, nextDelayMs: 0 };
+    case 'refused':
+      return failed(agent, { state: 'failed', notify: undefined, events: [outcome.event] }, settings);
+  }
+}
+
+const quotedAlgorithms = (declared: AlgorithmNames) => ({
+  hashAlg: declared.hash,
+  encAlg: declared.encryption,
+  signAlg: declared.signing,
+});
+
+function failed(
+  record: AgentRecord,
+  failure: {
+    readonly state: 'failed' | 'invalidQuote';
+    readonly notify: Notification['type'] | undefined;
+    readonly events: NonEmpty<FailureEvent>;
+  },
+  settings: EngineSettings,
+): Transition {
+  const { event, severity } = worstEvent(settings.severity, failure.events);
+  const rises = severity > (record.severityLevel ?? -1);
+  const stops =
+    failure.events.some(({ recoverable }) => !recoverable) || severity >= highestSeverity(settings.severity);
+  const label = settings.severity.labels[severity] ?? '';
+  return {
+    record: {
+      ...record,
+      state: failure.state,
+      ...(rises ? { severityLevel: severity, lastEventId: event.eventId } : {}),
+      lastFailures: [event, ...failure.events.filter((other) => other !== event)].slice(0, MAX_STORED_FAILURES),
+    },
+    ...(rises && failure.notify !== undefined
+      ? { notification: { type: failure.notify, event, severityLabel: label } }
+      : {}),
+    nextDelayMs: stops ? undefined : settings.quoteIntervalMs,
+  };
+}
