@@ -28,9 +28,15 @@ const DEFAULT_ROOTS = { etc: '/etc/keylime', usrEtc: '/usr/etc/keylime' };
 /**
  * Reads the INI files of a component by the existing rules: the file named by `KEYLIME_<COMPONENT>_CONFIG` alone, or
  * else the first base file of /etc/keylime and /usr/etc/keylime, then the snippets of /usr/etc and of /etc on top.
- * Other than there, a file that is named but missing, or that cannot be read, is a problem.
+ * Other than there, a file that is named but missing, or that cannot be read, is a problem. `need` says whether it is
+ * worth a warning that there is no file at all.
  */
-export function readIniFiles(component: string, source: ConfigSource, report: Report): WrittenSections {
+export function readIniFiles(
+  component: string,
+  source: ConfigSource,
+  report: Report,
+  need: 'expected' | 'optional',
+): WrittenSections {
   const written: WrittenSections = new Map();
   const apply = (file: string, text: string) => {
     const { sections, problems } = parseIni(text, file);
@@ -55,10 +61,10 @@ export function readIniFiles(component: string, source: ConfigSource, report: Re
     applySnippets(path.join(etc, `${component}.conf.d`), apply, report);
     return written;
   }
-  report.notes.push({
-    level: 'warning',
-    text: `No configuration found in ${bases.join(' or ')}: the built-in defaults are used`,
-  });
+  if (need === 'expected') {
+    const where = bases.join(' or ');
+    report.notes.push({ level: 'warning', text: `No configuration found in ${where}: the built-in defaults are used` });
+  }
   return written;
 }
 

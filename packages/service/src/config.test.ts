@@ -220,6 +220,11 @@ test('tls_dir = generate needs the default names, and says which are not', (t) =
 test('the registrar takes the store of EK certificates from tenant.conf, and nothing else', (t) => {
   const { source } = sourceWith(t, { 'etc/tenant.conf': '[tenant]\ntpm_cert_store = /store\nverifier_port = abc\n' });
   assert.equal(loadRegistrarConfig(source).config.tpm_cert_store, '/store');
+  const warnings = notesOf(loadRegistrarConfig(sourceWith(t, {}).source), 'warning');
+  assert.deepEqual(
+    warnings.map((text) => /registrar|tenant|logging/.exec(text)?.[0]),
+    ['registrar'],
+  );
 });
 
 test('the work directory comes from KEYLIME_DIR, or is the current one in test mode', (t) => {

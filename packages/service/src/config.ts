@@ -157,7 +157,7 @@ function readComponent<T extends Tables>(
   report: Report,
   scope: 'all' | 'some' = 'all',
 ): Settled<T> {
-  const written = readIniFiles(component, source, report);
+  const written = readIniFiles(component, source, report, scope === 'all' ? 'expected' : 'optional');
   if (scope === 'all') reportUnknown(tables, written, report);
   applyEnvironment(component, tables, source, written, report, scope);
   return settle(tables, written, workDir, report);
@@ -279,7 +279,7 @@ function testMode({ env }: ConfigSource, report: Report): boolean {
 
 /** Level: `KEYLIME_LOG_LEVEL`, else the higher one of logger and handler in logging.conf. */
 function readLogConfig(source: ConfigSource, report: Report): LogConfig {
-  const written = readIniFiles('logging', source, report);
+  const written = readIniFiles('logging', source, report, 'optional');
   const levelIn = (section: string): Level | undefined => {
     const value = written.get(section)?.get('level');
     if (value === undefined) return undefined;
