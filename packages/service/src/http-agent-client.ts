@@ -1,0 +1,217 @@
+import { X509Certificate } from 'node:crypto';
+import { connect as connectPlain, type Socket } from 'node:net';
+import { createSecureContext, type SecureContext } from 'node:tls';
+import { Client } from 'undici';
+import type { ClientCertificate, HttpClient } from './http-client.ts';
+import { asHttpClientError, HttpClientError } from './http-client-error.ts';
+import { authority } from './http-endpoint.ts';
+import {
+  type ExchangeLimits,
+  exchange,
+  type HttpAnswer,
+  type HttpRequest,
+  WITHOUT_OWN_TIMEOUTS,
+} from './http-exchange.ts';
+import { connectPinned, type PinnedSession } from './pinned-connection.ts';
+
+export type AgentClientsOptions = ExchangeLimits & {
+  /** Shown to agents that speak TLS. */
+  readonly clientCertificate?: ClientCertificate | undefined;
+  readonly connectTimeoutMs: number;
+  /** How long an unused connection is kept; 0 closes it after each request. */
+  readonly keepAliveMs: number;
+  /** Connections that are kept at most, about 60 KiB each; the one that was not used for longest goes first. */
+  readonly maxIdleConnections: number;
+};
+
+export type AgentEndpoint = {
+  /** Address or host name, IPv6 with or without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /**
+   * PEM of the certificate that the agent registered. `undefined` speaks plain HTTP (`enable_agent_mtls = false`): what is
+   * sent then can be read and changed on the way.
+   */
+  readonly pinnedCertificatePem: string | undefined;
+};
+
+export type AgentClients = {
+  /** A client of one agent; costs no connection until it asks. Throws `HttpClientError` `invalid_endpoint`. */
+  readonly open: (endpoint: AgentEndpoint) => HttpClient;
+  /** Connections that are open now, used or not. */
+  readonly connectionCount: () => number;
+  readonly close: () => Promise<void>;
+};
+
+/** What one client needs of its family. */
+type Family = {
+  readonly options: AgentClientsOptions;
+  readonly context: SecureContext;
+  /** Connections in the order of their last use, the oldest first. */
+  readonly connections: Map<Connection, () => void>;
+  closed: boolean;
+};
+
+type Connection = { readonly client: Client; busy: number; used: boolean };
+
+/**
+ * Clients of many agents with one client certificate: pinned TLS (`connectPinned`), kept-alive connections up to a limit,
+ * no redirects. Use one family for a whole process: it shares the TLS context and the limit.
+ */
+export function openAgentClients(options: AgentClientsOptions): AgentClients {
+  const identity = options.clientCertificate;
+  const family: Family = {
+    options,
+    context: createSecureContext({
+      minVersion: 'TLSv1.2',
+      ...(identity ? { cert: identity.certPem, key: identity.keyPem } : {}),
+      ...(identity?.passphrase ? { passphrase: identity.passphrase } : {}),
+    }),
+    connections: new Map(),
+    closed: false,
+  };
+  return {
+    open: (endpoint) => openClient(family, endpoint),
+    connectionCount: () => family.connections.size,
+    close: async () => {
+      family.closed = true;
+      const open = [...family.connections.keys()];
+      family.connections.clear();
+      await Promise.all(open.map(({ client }) => client.destroy()));
+    },
+  };
+}
+
+function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentEndpoint): HttpClient {
+  const certificate = pinnedCertificatePem === undefined ? undefined : parsePin(pinnedCertificatePem, host, port);
+  const endpoint = `${certificate ? 'https' : 'http'}://${authority(host, port)}`;
+  const bareHost = host.replace(/^\[(.*)\]$/, '$1');
+  const pin = certificate?.raw;
+  const validFrom = certificate?.validFromDate.getTime() ?? Number.NEGATIVE_INFINITY;
+  const validTo = certificate?.validToDate.getTime() ?? Number.POSITIVE_INFINITY;
+  const session: PinnedSession = {};
+  let current: Connection | undefined;
+
+  const forget = (): void => {
+    current = undefined;
+  };
+  const connection = (): Connection => {
+    if (current) return current;
+    const client = new Client(endpoint, {
+      ...WITHOUT_OWN_TIMEOUTS,
+      pipelining: 1,
+      keepAliveTimeout: Math.max(1, family.options.keepAliveMs),
+      keepAliveMaxTimeout: Math.max(1, family.options.keepAliveMs),
+      connect: (_, done) => {
+        const target = { host: bareHost, port, endpoint };
+        const { connectTimeoutMs } = family.options;
+        const callback = done as (error: Error | null, socket: Socket | null) => void;
+        if (pin) connectPinned({ ...target, pin }, family.context, session, connectTimeoutMs, callback);
+        else connectUnprotected(target, connectTimeoutMs, callback);
+      },
+    });
+    const made: Connection = { client, busy: 0, used: false };
+    client.on('disconnect', () => {
+      made.used = false;
+      family.connections.delete(made);
+    });
+    current = made;
+    return made;
+  };
+  const send = async (request: HttpRequest): Promise<HttpAnswer> => {
+    const made = connection();
+    made.busy += 1;
+    touch(family, made, forget);
+    const wasUsed = made.used;
+    made.used = true;
+    try {
+      return await exchange(made.client, endpoint, request, family.options);
+    } catch (error) {
+      if (made === current) forget();
+      family.connections.delete(made);
+      void made.client.destroy();
+      // A peer may close an unused connection just when the next request is under way.
+      const mayRepeat = wasUsed && request.method === 'GET' && !request.signal?.aborted && !family.closed;
+      if (mayRepeat && error instanceof HttpClientError && error.code === 'connection_closed') return send(request);
+      throw error;
+    } finally {
+      made.busy -= 1;
+      if (family.options.keepAliveMs === 0 && made.busy === 0) drop(family, made, forget);
+      dropOldest(family);
+    }
+  };
+  return {
+    request: async (request) => {
+      if (family.closed) throw new HttpClientError('client_closed', endpoint, 'this program is closing.');
+      const now = Date.now();
+      if (now < validFrom || now > validTo) throw pinOutOfDate(endpoint, validFrom, validTo);
+      return send(request);
+    },
+    close: async () => {
+      if (current) drop(family, current, forget);
+    },
+  };
+}
+
+/** Notes the use of a connection: it becomes the youngest. */
+function touch(family: Family, connection: Connection, forget: () => void): void {
+  family.connections.delete(connection);
+  family.connections.set(connection, forget);
+}
+
+function drop(family: Family, connection: Connection, forget: () => void): void {
+  family.connections.delete(connection);
+  forget();
+  void connection.client.destroy();
+}
+
+function dropOldest(family: Family): void {
+  let surplus = family.connections.size - family.options.maxIdleConnections;
+  if (surplus <= 0) return;
+  for (const [connection, forget] of family.connections) {
+    if (connection.busy > 0) continue;
+    drop(family, connection, forget);
+    surplus -= 1;
+    if (surplus <= 0) return;
+  }
+}
+
+function connectUnprotected(
+  target: { readonly host: string; readonly port: number; readonly endpoint: string },
+  timeoutMs: number,
+  done: (error: Error | null, socket: Socket | null) => void,
+): void {
+  const socket = connectPlain({ host: target.host, port: target.port, noDelay: true });
+  const timer = setTimeout(() => {
+    socket.off('error', onError).on('error', () => {});
+    socket.destroy();
+    done(new HttpClientError('connect_timeout', target.endpoint, `no connection within ${timeoutMs} ms.`), null);
+  }, timeoutMs);
+  const onError = (error: Error): void => {
+    clearTimeout(timer);
+    done(asHttpClientError(error, target.endpoint), null);
+  };
+  socket.once('error', onError).once('connect', () => {
+    clearTimeout(timer);
+    socket.off('error', onError);
+    done(null, socket);
+  });
+}
+
+function parsePin(pem: string, host: string, port: number): X509Certificate {
+  try {
+    return new X509Certificate(pem);
+  } catch (cause) {
+    throw new HttpClientError('invalid_endpoint', `${host}:${port}`, 'the registered certificate is not one in PEM.', {
+      cause,
+    });
+  }
+}
+
+const pinOutOfDate = (endpoint: string, validFrom: number, validTo: number): HttpClientError =>
+  new HttpClientError(
+    'certificate_expired',
+    endpoint,
+    `the registered certificate is valid from ${new Date(validFrom).toISOString()} to ${new Date(validTo).toISOString()}. ` +
+      'Delete it on the agent, so that the agent makes a new one, then register and enrol the agent again.',
+  );
