@@ -9,6 +9,7 @@ export type AgentErrorCode =
   | 'file_unreadable'
   | 'insecure_payload'
   | 'password_malformed'
+  | 'pcr_bank_inactive'
   | 'payload_key_unusable'
   | 'privileges'
   | 'tpm_identity_changed'

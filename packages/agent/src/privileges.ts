@@ -1,4 +1,5 @@
 import { userInfo } from 'node:os';
+import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
 
 /** The calls of the system that change who a process is, as node:process has them on POSIX systems. */
@@ -59,6 +60,19 @@ export function dropPrivileges(runAs: string, credentials: Credentials): void {
     return;
   }
   throw new AgentError('privileges', `run_as = "${runAs}": the process could become root again.`);
+}
+
+/** Does what `run_as` says, as far as it applies to this process. @throws AgentError `privileges` */
+export function becomeUser(runAs: string, credentials: Credentials | undefined, log: Log): void {
+  if (credentials === undefined) return;
+  if (credentials.geteuid() !== 0) {
+    if (runAs !== '') log.warn('run_as has no effect: the agent was not started as root', { runAs });
+  } else if (runAs === '') {
+    log.warn('run_as is empty: the agent stays root');
+  } else {
+    dropPrivileges(runAs, credentials);
+    log.info('Privileges dropped', { runAs });
+  }
 }
 
 const isErrno = (error: unknown, code: string): boolean =>

@@ -1,0 +1,60 @@
+import { stat } from 'node:fs/promises';
+import { AGENT_API_VERSIONS, type AgentApiVersion, API_VERSIONS, type ApiVersion } from '@keylime/api/versions';
+import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
+import type { AgentConfig } from '@keylime/service/config';
+import type { Log } from '@keylime/service/log';
+import { AgentError } from './agent-error.ts';
+import { type TpmSettings, tpmSettings } from './tpm-settings.ts';
+
+/** Everything that can be told from the configuration alone, so that `--check` finds it too. @throws AgentError */
+export async function checkSettings(
+  config: AgentConfig,
+  log: Log,
+  tcti: string | undefined,
+): Promise<{
+  readonly settings: TpmSettings;
+  readonly servedVersions: NonEmpty<AgentApiVersion>;
+  readonly registrarVersions: NonEmpty<ApiVersion>;
+}> {
+  const folder = await stat(config.keylime_dir).catch(() => undefined);
+  if (!folder?.isDirectory()) {
+    throw new AgentError(
+      'file_unreadable',
+      `keylime_dir: there is no folder ${config.keylime_dir}. Create it for the user of run_as (mode 0700), or set keylime_dir or KEYLIME_DIR.`,
+    );
+  }
+  if (!config.enable_agent_mtls) {
+    log.warn('enable_agent_mtls is off: evidence travels in clear, and whoever reaches the port may ask for it');
+  }
+  log.info(
+    'Payloads and revocation notifications are not served by this version: the options about them have no effect',
+  );
+  return {
+    settings: tpmSettings(config, tcti),
+    servedVersions: chooseVersions('api_versions', config.api_versions, AGENT_API_VERSIONS, log),
+    registrarVersions: chooseVersions(
+      'registrar_api_versions',
+      config.registrar_api_versions,
+      API_VERSIONS.slice(1),
+      log,
+    ),
+  };
+}
+
+/** Versions of an option, oldest first; ones that are not known are reported, and if none is left all are taken. */
+function chooseVersions<T extends string>(
+  option: string,
+  wanted: 'default' | 'latest' | readonly string[],
+  known: readonly T[],
+  log: Log,
+): NonEmpty<T> {
+  const chosen =
+    wanted === 'default' ? known : wanted === 'latest' ? known.slice(-1) : known.filter((one) => wanted.includes(one));
+  const odd = typeof wanted === 'string' ? [] : wanted.filter((one) => !known.some((version) => version === one));
+  if (odd.length > 0)
+    log.warn(`${option}: versions that this agent does not speak are left out`, { versions: odd.join(' ') });
+  if (isNonEmpty(chosen)) return chosen;
+  log.warn(`${option}: no version is left, all are used`);
+  if (isNonEmpty(known)) return known;
+  throw new RangeError('there is no API version');
+}
