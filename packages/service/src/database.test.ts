@@ -443,7 +443,7 @@ test('a connection that the server closed is replaced by the next query', async 
     admin,
   );
   const answers = async () => (await sql<{ one: number }>`select 1 as one`.execute(db)).rows[0]?.one;
-  // The pool hears of the closed connection at its own time; a query may still meet it once.
+  // The pool hears of the closed connection at its own time; one query may still meet it, but not two.
   assert.equal(await answers().catch(answers), 1);
   await db.destroy();
   await admin.destroy();

@@ -60,14 +60,25 @@ const wrappers = new WeakMap<pg.PoolClient, Client>();
 function wrapClient(client: pg.PoolClient, onStatement: ((sql: string) => void) | undefined): Client {
   const known = wrappers.get(client);
   if (known !== undefined) return known;
-  const query = (sql: string, parameters: readonly unknown[]) => {
+  let broken = false;
+  const query = async (sql: string, parameters: readonly unknown[]) => {
     onStatement?.(sql);
-    return client.query(sql, parameters.map(encodeParameter));
+    const values = parameters.map(encodeParameter);
+    try {
+      return await client.query(sql, values);
+    } catch (error) {
+      broken ||= endsConnection(error);
+      throw error;
+    }
   };
-  const wrapper = { query, release: (destroy?: boolean) => client.release(destroy) } as unknown as Client;
+  const wrapper = { query, release: (destroy?: boolean) => client.release(destroy || broken) } as unknown as Client;
   wrappers.set(client, wrapper);
   return wrapper;
 }
+
+/** The server has said that it ends the connection, or it is gone: the next user of it would meet the error again. */
+const endsConnection = (error: unknown): boolean =>
+  error instanceof pg.DatabaseError ? error.severity === 'FATAL' || error.severity === 'PANIC' : true;
 
 const UNREACHABLE = [
   'ECONNREFUSED',
