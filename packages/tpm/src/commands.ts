@@ -34,7 +34,8 @@ export type Command<H extends string, P, A> = {
   readonly answer: Codec<unknown>;
 };
 
-function command<const H extends readonly string[], P, A, AH = unknown>(declared: {
+/** Declares a command; exported for those that are not in this file. */
+export function command<const H extends readonly string[], P, A, AH = unknown>(declared: {
   readonly name: string;
   readonly code: number;
   readonly handles: H;

@@ -136,15 +136,16 @@ export type TpmOptions = {
   readonly transport: Transport;
   /** How long a command that the TPM wants repeated is repeated. */
   readonly retryMs?: number;
+  /** How long the first answer may take; swtpm leaves a second client waiting without a word. */
+  readonly startupTimeoutMs?: number;
 };
-
-const STARTUP_TIMEOUT_MS = 15_000;
 
 /** Startup, also where somebody has done it before; an emulator that waits for its control channel is initialised. */
 async function start(options: TpmOptions): Promise<void> {
+  const { startupTimeoutMs = 15_000 } = options;
   const startup = async () => {
     try {
-      await perform(options, Startup, { parameters: { startupType: 'clear' } }, STARTUP_TIMEOUT_MS);
+      await perform(options, Startup, { parameters: { startupType: 'clear' } }, startupTimeoutMs);
     } catch (error) {
       if (!isTpmError(error, 'TPM_RC_INITIALIZE')) throw error;
     }

@@ -4,7 +4,8 @@ import { announcedSize, MAX_RESPONSE_BYTES, type Transport, TransportError } fro
 const errno = (error: unknown): string =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 
-function openError(path: string, cause: unknown): TransportError {
+/** What to do about a device that cannot be opened. */
+export function deviceOpenError(path: string, cause: unknown): TransportError {
   switch (errno(cause)) {
     case 'ENOENT':
     case 'ENXIO':
@@ -48,7 +49,7 @@ async function readResponse(file: FileHandle): Promise<Buffer> {
  */
 export async function openDevice(path: string): Promise<Transport> {
   const file = await open(path, 'r+').catch((cause: unknown) => {
-    throw openError(path, cause);
+    throw deviceOpenError(path, cause);
   });
   return {
     name: path,
@@ -58,7 +59,7 @@ export async function openDevice(path: string): Promise<Transport> {
         return await readResponse(file);
       } catch (cause) {
         if (cause instanceof TransportError) throw cause;
-        if (errno(cause) === 'EBUSY') throw openError(path, cause);
+        if (errno(cause) === 'EBUSY') throw deviceOpenError(path, cause);
         throw new TransportError('tpm_device_failed', `${path} failed: ${String(cause)}`, { cause });
       }
     },
