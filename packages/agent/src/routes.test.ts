@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { AGENT_API_VERSIONS } from '@keylime/api/versions';
 import { type AgentId, parseAgentId } from '@keylime/core/agent-id';
 import { openLog } from '@keylime/service/log';
+import { TpmError } from '@keylime/tpm/response-code';
 import type { Attester } from './attester.ts';
 import type { ListPart } from './measurement-list.ts';
 import type { AgentServices } from './routes.ts';
@@ -146,6 +147,12 @@ test('a fault of TPM or list is a 500 that says nothing of its cause', async () 
   assert.deepEqual((await first.get(`/v2.6/quotes/integrity?${INTEGRITY}`)).json, expected);
   const list = { readFrom: async () => Promise.reject(new Error('EIO')), close: () => {} };
   assert.deepEqual((await serve({ measurementList: list }).get(`/v2.6/quotes/integrity?${INTEGRITY}`)).json, expected);
+});
+
+test('a nonce that is too long for the TPM is the mistake of the caller', async () => {
+  const attester: Attester = { ...serveAttester(), quote: async () => Promise.reject(new TpmError('Quote', 0x1d5)) };
+  const { statusCode, json } = await serve({ attester }).get('/v2.6/quotes/identity?nonce=a');
+  assert.deepEqual([statusCode, json.status], [400, 'Nonce is too long for this TPM']);
 });
 
 const serveAttester = (): Attester => ({

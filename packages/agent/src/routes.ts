@@ -8,6 +8,7 @@ import { type AgentApiVersion, compareApiVersions } from '@keylime/api/versions'
 import type { AgentId } from '@keylime/core/agent-id';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import type { Log } from '@keylime/service/log';
+import { isTpmError } from '@keylime/tpm/response-code';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Attester } from './attester.ts';
 import type { BootLog } from './boot-log.ts';
@@ -68,6 +69,8 @@ function versionRoutes(app: FastifyInstance, apiVersion: AgentApiVersion, servic
     ...(request.withPubkey && { pubkey: payloadKeyPem }),
   });
   const unable = (reply: FastifyReply, cause: unknown) => {
+    // Of what a caller chooses, only the nonce can be too large for a TPM: its limit is the largest hash that it has.
+    if (isTpmError(cause, 'TPM_RC_SIZE')) return badRequest(reply, 'Nonce is too long for this TPM');
     log.error('Unable to retrieve quote', { reason: cause });
     return reply.code(500).send(failure(500, 'Unable to retrieve quote'));
   };
