@@ -1,0 +1,241 @@
+import assert from 'node:assert/strict';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { envelope, type Respond } from './testing/lab.ts';
+import { AGENT, emptyVerifier, machine, openScene } from './testing/scene.ts';
+
+const policyFile = fileURLToPath(new URL('vectors/policy.json', import.meta.url));
+const added = (port: number, verifier: number) =>
+  `INFO - Agent ${AGENT} (127.0.0.1:${port}) added to Verifier (127.0.0.1:${verifier}) after 0 tries`;
+
+test('add checks the agent and gives it to the verifier with every key of the body, as the existing tenant does', async (t) => {
+  const scene = await openScene(t);
+  const outcome = await scene.tenant(['-c', 'add', '-u', AGENT]);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.deepEqual(
+    scene.changes().map(({ method, path: url }) => `${method} ${url}`),
+    [`POST /v2.6/agents/${AGENT}`],
+  );
+
+  const vectors = JSON.parse(readFileSync(new URL('vectors/recorded.json', import.meta.url), 'utf8'));
+  const theirs = vectors.cases.find(({ name }: { name: string }) => name === 'add').exchanges;
+  const recorded: string = theirs.find(({ method }: { method: string }) => method === 'POST').request;
+  const expected = JSON.parse(
+    recorded
+      .replaceAll('<agent port>', String(scene.agent.port))
+      .replaceAll('<verifier port>', String(scene.verifier.port)),
+  );
+  const { tpm, tls } = machine();
+  expected.ak_tpm = tpm.akPublic.toString('base64');
+  expected.mtls_cert = tls.certificate;
+  const body = scene.changes()[0]?.body ?? '';
+  assert.deepEqual(Object.entries(JSON.parse(body)), Object.entries(expected));
+
+  const quoteLine = outcome.data.find((line) =>
+    line.startsWith("{'code': 200, 'status': 'Success', 'results': {'quote': 'r"),
+  );
+  assert.ok(quoteLine, 'the identity quote is printed as a Python dict');
+  assert.ok(
+    outcome.data.includes(
+      `{"${AGENT}": {"operational_state": "Get Quote", "v": null, "verifier_ip": "127.0.0.1", "verifier_port": 1}}`,
+    ),
+  );
+  assert.ok(outcome.messages.includes(added(scene.agent.port, scene.verifier.port)));
+  assert.ok(!outcome.stdout.includes('c2VjcmV0'), 'the key share is not shown');
+});
+
+test('the agent is asked for its version, then for an identity quote with a nonce of 20 letters and digits', async (t) => {
+  const scene = await openScene(t);
+  await scene.tenant(['-c', 'add', '-u', AGENT]);
+  const [version, quote, ...more] = scene.agent.seen.map(({ path: url }) => url);
+  assert.equal(version, '/version');
+  assert.match(quote ?? '', /^\/v2\.6\/quotes\/identity\?nonce=[A-Za-z0-9]{20}$/);
+  assert.deepEqual(more, []);
+});
+
+test('addresses on the command line win over the registrar, and ports from there are text in the body', async (t) => {
+  const scene = await openScene(t, { record: { ip: '192.0.2.1', port: 1 } });
+  const outcome = await scene.tenant([
+    ...['-u', AGENT, '-t', '127.0.0.1', '-tp', String(scene.agent.port), '--cv_targethost', '10.1.2.3'],
+    ...['--runtime-policy', policyFile, '--tpm_policy', `{"22": "${'AB'.repeat(32)}"}`],
+  ]);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  const body = JSON.parse(scene.changes()[0]?.body ?? '');
+  assert.equal(body.cloudagent_ip, '10.1.2.3');
+  assert.equal(body.cloudagent_port, String(scene.agent.port));
+  assert.equal(body.tpm_policy, `{"22": ["${'ab'.repeat(32)}"], "mask": "0x400400"}`);
+  assert.equal(body.runtime_policy, readFileSync(policyFile).toString('base64'));
+});
+
+test('an agent that is not ready is asked again, and given up after max_retries', async (t) => {
+  const busy = envelope(503, 'starting');
+  const ready = await openScene(t, { agentFirst: [busy, undefined] });
+  assert.equal((await ready.tenant(['-u', AGENT])).code, 0);
+  const never = await openScene(t, { agentFirst: Array.from({ length: 9 }, () => busy) });
+  const outcome = await never.tenant(['-u', AGENT]);
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.messages.at(-1) ?? '', /^ERROR - Tenant cannot establish connection to Agent .*503/);
+  assert.equal(never.agent.seen.length, 3);
+  assert.deepEqual(never.changes(), []);
+});
+
+test('an agent without a common API version is refused', async (t) => {
+  const scene = await openScene(t, { agentFirst: [envelope(200, 'Success', { supported_versions: ['1.0', '3.0'] })] });
+  const outcome = await scene.tenant(['-u', AGENT]);
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.messages.at(-1) ?? '', /has no compatible API version: it speaks 1\.0, 3\.0/);
+});
+
+test('a push agent is not contacted, but its EK is checked all the same', async (t) => {
+  const scene = await openScene(t);
+  const outcome = await scene.tenant(['-u', AGENT, '--push-model']);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.deepEqual(scene.agent.seen, []);
+  assert.ok(outcome.data.includes(`{"${AGENT}": {"v": null, "verifier_ip": "127.0.0.1", "verifier_port": 1}}`));
+  const unknown = await openScene(t, { emptyStore: true });
+  assert.equal((await unknown.tenant(['-u', AGENT, '--push-model'])).code, 1);
+  assert.deepEqual(unknown.changes(), []);
+});
+
+test('the EK is checked before the agent is asked anything', async (t) => {
+  const scene = await openScene(t, { emptyStore: true });
+  const outcome = await scene.tenant(['-u', AGENT]);
+  assert.match(
+    outcome.messages.at(-1) ?? '',
+    /^ERROR - EK of agent .* rejected: Invalid EK certificate: the trust store holds no certificate/,
+  );
+  assert.deepEqual(scene.agent.seen, []);
+});
+
+test('without require_ek_cert and without a script the EK is accepted with a warning', async (t) => {
+  const scene = await openScene(t, { emptyStore: true });
+  const outcome = await scene.tenant(['-u', AGENT], { require_ek_cert: 'False' });
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.ok(outcome.messages.some((line) => line.startsWith('WARNING - DANGER')));
+});
+
+test('the word emulator stands for an EK certificate in test mode only', async (t) => {
+  const scene = await openScene(t, { record: { ekcert: 'emulator' }, emptyStore: true });
+  assert.equal((await scene.tenant(['-u', AGENT])).code, 1);
+  const { lab, verifier, registrar } = scene;
+  const outcome = await lab.run(['-u', AGENT], { verifier, registrar }, {}, { KEYLIME_TEST: 'on' });
+  assert.equal(outcome.code, 0, outcome.stdout);
+});
+
+test('ek_check_script sees what spec 02 section 4.1 names, in the work directory, and its output is logged', async (t) => {
+  const scene = await openScene(t);
+  const script = path.join(scene.lab.workDir, 'check.sh');
+  writeFileSync(
+    script,
+    '#!/bin/sh\npwd\nfor n in AGENT_UUID EK EK_TPM EK_CERT PROVKEYS TPM_CERT_STORE; do eval "echo \\"$n=\\$$n\\""; done\necho "args=$#" >&2\n',
+  );
+  chmodSync(script, 0o755);
+  const outcome = await scene.tenant(['-u', AGENT], { ek_check_script: 'check.sh' });
+  assert.equal(outcome.code, 0, outcome.stdout);
+  const line = outcome.messages.find((one) => one.startsWith('INFO - ek_check output: ')) ?? '';
+  const { tpm } = machine();
+  assert.ok(line.includes(`${scene.lab.workDir}\\nAGENT_UUID=${AGENT}\\nEK=-----BEGIN PUBLIC KEY-----\\n`), line);
+  assert.ok(line.includes(`\\nEK_TPM=${tpm.ekPublic.toString('base64')}\\nEK_CERT=MII`), line);
+  assert.ok(line.includes(`\\nPROVKEYS={}\\nTPM_CERT_STORE=${scene.lab.storeDir}\\n`), line);
+  assert.ok(line.endsWith('args=0'), line);
+});
+
+test('an agent that the verifier has already is a conflict', async (t) => {
+  const scene = await openScene(t);
+  await scene.tenant(['-u', AGENT]);
+  const outcome = await scene.tenant(['-u', AGENT]);
+  assert.equal(outcome.code, 1);
+  assert.match(
+    outcome.messages.at(-1) ?? '',
+    /responded indicating a conflict for agent .*\. Run "delete" or "update" first\./,
+  );
+});
+
+test('update checks everything before it deletes, then deletes and adds', async (t) => {
+  const scene = await openScene(t);
+  await scene.tenant(['-u', AGENT]);
+  const outcome = await scene.tenant(['-c', 'update', '-u', AGENT]);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.deepEqual(
+    scene.changes().map(({ method }) => method),
+    ['POST', 'DELETE', 'POST'],
+  );
+  assert.ok(outcome.messages.includes(`INFO - Agent ${AGENT} deleted from the CV`));
+  assert.ok(outcome.messages.includes(added(scene.agent.port, scene.verifier.port)));
+});
+
+test('update leaves the agent where it is when a check fails', async (t) => {
+  for (const twist of [{ emptyStore: true }, { quote: { nonce: 'another' } }, { verifier: emptyVerifier(['taken']) }]) {
+    const scene = await openScene(t, twist);
+    const outcome = await scene.tenant([
+      '-c',
+      'update',
+      '-u',
+      AGENT,
+      '--runtime-policy',
+      policyFile,
+      '--runtime-policy-name',
+      'taken',
+    ]);
+    assert.equal(outcome.code, 1, outcome.stdout);
+    assert.deepEqual(scene.changes(), []);
+  }
+});
+
+test('update does not delete for a policy name that is unknown, or that the verifier deletes with the agent', async (t) => {
+  const scene = await openScene(t, { verifier: emptyVerifier([AGENT]) });
+  for (const name of ['unknown', AGENT]) {
+    const outcome = await scene.tenant(['-c', 'update', '-u', AGENT, '--runtime-policy-name', name]);
+    assert.equal(outcome.code, 1, outcome.stdout);
+  }
+  assert.deepEqual(scene.changes(), []);
+});
+
+test('update adds again when the verifier fails in between, and takes an answer that was lost for an agent that is there', async (t) => {
+  const inner = emptyVerifier();
+  let failures = 2;
+  const flaky: Respond = (request) => {
+    const answer = inner(request);
+    if (request.method !== 'POST' || failures-- <= 0) return answer;
+    return failures === 1 ? envelope(500, 'Internal Server Error') : undefined;
+  };
+  const scene = await openScene(t, { verifier: flaky });
+  const outcome = await scene.tenant(['-c', 'update', '-u', AGENT]);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.deepEqual(
+    scene.changes().map(({ method }) => method),
+    ['POST', 'POST', 'POST'],
+  );
+});
+
+test('update says loudly that the agent is not monitored when it cannot be added any more', async (t) => {
+  const inner = emptyVerifier();
+  const scene = await openScene(t, {
+    verifier: (request) => (request.method === 'POST' ? envelope(400, 'no') : inner(request)),
+  });
+  const outcome = await scene.tenant(['-c', 'update', '-u', AGENT]);
+  assert.equal(outcome.code, 1);
+  assert.ok(outcome.messages.some((line) => line.startsWith('CRITICAL - ') && line.includes('NOT monitored')));
+  assert.match(outcome.messages.at(-1) ?? '', /POST command response: 400 Unexpected response from Verifier .*: no/);
+});
+
+test('delete waits for an agent whose last attestation is running, at the verifier that was named', async (t) => {
+  let polls = 0;
+  const scene = await openScene(t, {
+    verifier: ({ method, path: url }) => {
+      if (url === '/version') return envelope(200, 'Success', { supported_versions: ['2.6'] });
+      if (method === 'DELETE') return envelope(202, 'Accepted');
+      return ++polls < 3
+        ? envelope(200, 'Success', { operational_state: 8, verifier_ip: '192.0.2.7', verifier_port: 8881 })
+        : envelope(404, 'agent id not found');
+    },
+  });
+  const outcome = await scene.tenant(['-c', 'delete', '-u', AGENT]);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.ok(
+    outcome.messages.some((line) => line.startsWith('WARNING - The record of agent') && line.includes('192.0.2.7')),
+  );
+  assert.equal(outcome.messages.at(-1), `INFO - Agent ${AGENT} deleted from the CV`);
+});

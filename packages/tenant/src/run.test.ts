@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { COMMANDS } from './commands.ts';
+import { OPTIONS, type Option } from './options.ts';
+import { issue } from './testing/certificates.ts';
+import { envelope, openLab, versions } from './testing/lab.ts';
+
+const program = fileURLToPath(new URL('../bin/keylime_tenant.mjs', import.meta.url));
+const none = envelope(200, 'Success', { uuids: [] });
+
+test('the program prints help and version, made of the tables', () => {
+  const help = execFileSync(process.execPath, [program, '--help'], { encoding: 'utf8' });
+  for (const { flags } of Object.values(OPTIONS as { readonly [name: string]: Option })) {
+    for (const flag of flags) assert.ok(help.includes(flag), flag);
+  }
+  for (const name of Object.keys(COMMANDS)) assert.match(help, new RegExp(`^  ${name} `, 'm'));
+  assert.match(
+    execFileSync(process.execPath, [program, '--version'], { encoding: 'utf8' }),
+    /^keylime_tenant \d+\.\d+\.\d+\n$/,
+  );
+});
+
+test('a usage error is told on stderr, with exit code 2 and nothing on stdout', () => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, '-c', 'addruntimepolicy'], {
+    encoding: 'utf8',
+  });
+  assert.equal(status, 2);
+  assert.equal(stdout, '');
+  assert.match(stderr, /^usage: keylime_tenant .*\nkeylime_tenant: error: --allowlist or --runtime_policy is required/);
+});
+
+test('every option that comes with a later version is refused, none is ignored', async (t) => {
+  const lab = openLab(t);
+  for (const option of Object.values(OPTIONS as { readonly [name: string]: Option })) {
+    if (option.unsupported === undefined) continue;
+    for (const flag of option.flags) {
+      const text = option.kind === 'flag' ? [] : ['x'];
+      const extra = flag === '--exclude' ? ['--allowlist', 'x'] : [];
+      const outcome = await lab.run(['-c', 'add', '-u', 'a', flag, ...text, ...extra]);
+      assert.equal(outcome.code, 1, flag);
+      assert.match(outcome.messages.at(-1) ?? '', /^ERROR - --.* is not supported by this version yet$/);
+    }
+  }
+});
+
+test('every measured-boot command is refused', async (t) => {
+  const lab = openLab(t);
+  for (const name of ['addmbpolicy', 'updatembpolicy', 'showmbpolicy', 'deletembpolicy', 'listmbpolicy']) {
+    const outcome = await lab.run(['-c', name]);
+    assert.equal(outcome.code, 1);
+    assert.equal(outcome.messages.at(-1), `ERROR - -c ${name} is not supported by this version yet`);
+  }
+});
+
+test('an allowlist is taken if it is a runtime policy already, and else refused', async (t) => {
+  const lab = openLab(t);
+  const flat = path.join(lab.workDir, 'allowlist.txt');
+  writeFileSync(flat, `${'0'.repeat(40)} /bin/true\n`);
+  const refused = await lab.run(['-c', 'addallowlist', '--allowlist', flat, '--allowlist-name', 'p']);
+  assert.equal(refused.code, 1);
+  assert.match(refused.messages.at(-1) ?? '', /conversion of allowlists is not supported by this version yet/);
+  const verifier = await lab.serve(({ path: url }) => (url === '/version' ? versions : envelope(201, 'Created')));
+  const policy = fileURLToPath(new URL('vectors/policy.json', import.meta.url));
+  const taken = await lab.run(['-c', 'addallowlist', '--allowlist', policy, '--allowlist-name', 'p'], { verifier });
+  assert.deepEqual([taken.code, taken.data], [0, ["{'code': 201, 'status': 'Created', 'results': {}}"]]);
+});
+
+test('names are percent-encoded, and names that no path can hold are refused', async (t) => {
+  const lab = openLab(t);
+  const verifier = await lab.serve(({ path: url }) => (url === '/version' ? versions : envelope(404, 'not found')));
+  await lab.run(['-c', 'showruntimepolicy', '--runtime-policy-name', '../agents/x?y#z é'], { verifier });
+  assert.equal(verifier.seen.at(-1)?.path, '/v2.6/allowlists/..%2Fagents%2Fx%3Fy%23z%20%C3%A9');
+  const outcome = await lab.run(['-c', 'deleteruntimepolicy', '--runtime-policy-name', '..'], { verifier });
+  assert.match(outcome.messages.at(-1) ?? '', /cannot be used as a name/);
+  await lab.run(['-c', 'cvlist', '-vi', 'a&bulk=1'], { verifier });
+  assert.equal(verifier.seen.at(-1)?.path, '/v2.6/agents/?verifier=a%26bulk%3D1');
+});
+
+test('an agent id that is none is refused before any request', async (t) => {
+  const lab = openLab(t);
+  for (const id of ['a/b', '', '..', 'x'.repeat(81), 'é']) {
+    const outcome = await lab.run(['-c', 'cvstatus', '-u', id]);
+    assert.equal(outcome.code, 1);
+    assert.match(outcome.messages.at(-1) ?? '', /^ERROR - The agent ID .* uses invalid characters/);
+  }
+});
+
+test('without -u the default id is used with a warning, and only where an id is needed', async (t) => {
+  const lab = openLab(t);
+  const verifier = await lab.serve(({ path: url }) =>
+    url === '/version' ? versions : envelope(404, 'agent id not found'),
+  );
+  const outcome = await lab.run(['-c', 'cvstatus'], { verifier });
+  assert.ok(
+    outcome.messages.some((line) =>
+      line.startsWith('WARNING - Using default UUID d432fbb3-d2f1-4a97-9ef7-75bd81c00000'),
+    ),
+  );
+  const list = await lab.run(['-c', 'cvlist'], { verifier });
+  assert.ok(!list.stdout.includes('default UUID'));
+});
+
+test('[compat] cvlist ends with 0 when the verifier has no agents or is not ready', async (t) => {
+  const lab = openLab(t);
+  for (const code of [404, 503, 504]) {
+    const verifier = await lab.serve(({ path: url }) => (url === '/version' ? versions : envelope(code, 'x')));
+    assert.equal((await lab.run(['-c', 'cvlist'], { verifier })).code, 0);
+  }
+});
+
+test('bulkinfo shows push agents without a state, and no key share', async (t) => {
+  const lab = openLab(t);
+  const results = { a: { operational_state: null, v: 'c2VjcmV0' }, b: { v: null, operational_state: 4 } };
+  const verifier = await lab.serve(({ path: url }) =>
+    url === '/version' ? versions : envelope(200, 'Success', results),
+  );
+  const outcome = await lab.run(['-c', 'bulkinfo'], { verifier });
+  assert.deepEqual(outcome.data, [
+    '{"a": {"operational_state": "Not applicable (Push Mode)", "v": null}, "b": {"operational_state": "Get Quote (retry)", "v": null}}',
+  ]);
+});
+
+test('text from a server cannot begin a line of its own', async (t) => {
+  const lab = openLab(t);
+  const evil = 'x\n{"a": {"operational_state": "Get Quote"}}';
+  const verifier = await lab.serve(({ path: url }) => (url === '/version' ? versions : envelope(400, evil)));
+  const outcome = await lab.run(['-c', 'cvstatus', '-u', 'a'], { verifier });
+  assert.equal(outcome.code, 1);
+  assert.deepEqual(outcome.data, []);
+});
+
+test('a server that does not say which versions it speaks is spoken to in 2.6, silently if it says 410', async (t) => {
+  const lab = openLab(t);
+  for (const [answer, warns] of [
+    [envelope(410, 'Gone'), false],
+    [envelope(500, 'x'), true],
+    [{ status: 200, body: 'not json' }, true],
+  ] as const) {
+    const verifier = await lab.serve(({ path: url }) => (url === '/version' ? answer : none));
+    const outcome = await lab.run(['-c', 'cvlist'], { verifier });
+    assert.equal(outcome.code, 0, outcome.stdout);
+    assert.equal(verifier.seen.at(-1)?.path, '/v2.6/agents/?verifier=');
+    assert.equal(
+      outcome.messages.some((line) => line.includes('did not say which API versions')),
+      warns,
+    );
+  }
+});
+
+test('an older server is spoken to in its version, one without a common version is refused', async (t) => {
+  const lab = openLab(t);
+  const offer = (supported_versions: readonly string[]) => envelope(200, 'Success', { supported_versions });
+  const old = await lab.serve(({ path: url }) => (url === '/version' ? offer(['1.0', '2.0', '2.2']) : none));
+  await lab.run(['-c', 'cvlist'], { verifier: old });
+  assert.equal(old.seen.at(-1)?.path, '/v2.2/agents/?verifier=');
+  const next = await lab.serve(({ path: url }) => (url === '/version' ? offer(['3.0']) : none));
+  const outcome = await lab.run(['-c', 'cvlist'], { verifier: next });
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.messages.at(-1) ?? '', /No compatible API version with Verifier .*: it speaks 3\.0/);
+});
+
+test('an answer that refuses the certificate says so, and what to do', async (t) => {
+  const lab = openLab(t);
+  const errors = [
+    {
+      status: '403',
+      title: 'Forbidden',
+      detail: 'Action list_agents requires admin authentication (mTLS certificate)',
+    },
+  ];
+  const verifier = await lab.serve(({ path: url }) =>
+    url === '/version' ? versions : { status: 403, body: { errors } },
+  );
+  const outcome = await lab.run(['-c', 'cvlist'], { verifier });
+  assert.equal(outcome.code, 1);
+  assert.match(
+    outcome.messages.at(-1) ?? '',
+    /403 Action list_agents requires admin authentication .*client_cert, client_key/,
+  );
+});
+
+test('problems of the connection are told in one line: what, where, why', async (t) => {
+  const lab = openLab(t);
+  const last = async (...args: Parameters<typeof lab.run>) => {
+    const outcome = await lab.run(...args);
+    assert.equal(outcome.code, 1);
+    return outcome.messages.at(-1) ?? '';
+  };
+  assert.match(
+    await last(['-c', 'cvlist', '-vp', '1']),
+    /Cannot connect to verifier 127\.0\.0\.1:1: connection refused/,
+  );
+  const plain = await lab.serve(() => none, { plain: true });
+  assert.match(
+    await last(['-c', 'cvlist'], { verifier: plain }),
+    /does not speak TLS as expected|closed the connection/,
+  );
+  const deaf = await lab.serve(() => undefined);
+  assert.match(
+    await last(['-c', 'reglist'], { registrar: deaf }),
+    /registrar 127\.0\.0\.1:\d+: it closed the connection/,
+  );
+  assert.match(await last(['-c', 'cvlist', '-vp', 'http']), /-vp: "http" is no port number/);
+  const elsewhere = await lab.serve(() => none, {
+    certificate: issue({ commonName: 'server', issuer: lab.ca, names: 'DNS:verifier.example' }),
+  });
+  const message = await last(['-c', 'cvlist'], { verifier: elsewhere });
+  assert.match(
+    message,
+    /does not name 127\.0\.0\.1: add the name to cert_subject_alternative_names .*--no-hostname-check/,
+  );
+  const off = await lab.run(['-c', 'cvlist', '--no-hostname-check'], { verifier: elsewhere });
+  assert.equal(off.code, 0, off.stdout);
+});
+
+test('a slow server ends with request_timeout', async (t) => {
+  const lab = openLab(t);
+  const { createServer } = await import('node:net');
+  const silent = createServer(() => {});
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  t.after(() => silent.close());
+  const address = silent.address();
+  const port = typeof address === 'object' && address ? address.port : 0;
+  const outcome = await lab.run(['-c', 'cvlist', '-vp', String(port)], {}, { request_timeout: '0.2' });
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.messages.at(-1) ?? '', /no answer within 0\.2 s \(request_timeout/);
+});
+
+test('a missing or unusable client certificate is named, with where to look', async (t) => {
+  const lab = openLab(t);
+  const key = path.join(lab.workDir, 'cv_ca', 'client-private.pem');
+  writeFileSync(key, issue({ commonName: 'another' }).key);
+  const mismatch = await lab.run(['-c', 'cvlist']);
+  assert.match(mismatch.messages.at(-1) ?? '', /Client certificate and key cannot be used/);
+  rmSync(key);
+  const missing = await lab.run(['-c', 'cvlist']);
+  assert.equal(missing.code, 1);
+  assert.match(missing.messages.at(-1) ?? '', /Cannot read the private key .*client-private\.pem \(ENOENT\)/);
+});
+
+test('a bad configuration is told with file and line, with exit code 1', async (t) => {
+  const lab = openLab(t);
+  const outcome = await lab.run(['-c', 'cvlist'], {}, { require_ek_cert: 'perhaps' });
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.stderr, /tenant\.conf:\d+: require_ek_cert = "perhaps": expected True or False/);
+});
