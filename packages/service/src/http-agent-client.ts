@@ -20,7 +20,10 @@ export type AgentClientsOptions = ExchangeLimits & {
   readonly connectTimeoutMs: number;
   /** How long an unused connection is kept; 0 closes it after each request. */
   readonly keepAliveMs: number;
-  /** Connections that are kept at most, about 60 KiB each; the one that was not used for longest goes first. */
+  /**
+   * Connections that are kept at most, about 70 KiB each. One beyond the limit is closed after its request: agents are
+   * asked in turn, so giving up the one that was not used for longest would give up the one that is needed next.
+   */
   readonly maxIdleConnections: number;
 };
 
@@ -47,12 +50,11 @@ export type AgentClients = {
 type Family = {
   readonly options: AgentClientsOptions;
   readonly context: SecureContext;
-  /** Connections in the order of their last use, the oldest first. */
-  readonly connections: Map<Connection, () => void>;
+  readonly connections: Set<Connection>;
   closed: boolean;
 };
 
-type Connection = { readonly client: Client; busy: number; used: boolean };
+type Connection = { readonly client: Client; busy: number; used: boolean; failed: boolean };
 
 /**
  * Clients of many agents with one client certificate: pinned TLS (`connectPinned`), kept-alive connections up to a limit,
@@ -67,7 +69,7 @@ export function openAgentClients(options: AgentClientsOptions): AgentClients {
       ...(identity ? { cert: identity.certPem, key: identity.keyPem } : {}),
       ...(identity?.passphrase ? { passphrase: identity.passphrase } : {}),
     }),
-    connections: new Map(),
+    connections: new Set(),
     closed: false,
   };
   return {
@@ -75,7 +77,7 @@ export function openAgentClients(options: AgentClientsOptions): AgentClients {
     connectionCount: () => family.connections.size,
     close: async () => {
       family.closed = true;
-      const open = [...family.connections.keys()];
+      const open = [...family.connections];
       family.connections.clear();
       await Promise.all(open.map(({ client }) => client.destroy()));
     },
@@ -92,8 +94,10 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
   const session: PinnedSession = {};
   let current: Connection | undefined;
 
-  const forget = (): void => {
-    current = undefined;
+  const drop = (connection: Connection): void => {
+    if (connection === current) current = undefined;
+    family.connections.delete(connection);
+    void connection.client.destroy();
   };
   const connection = (): Connection => {
     if (current) return current;
@@ -110,7 +114,7 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
         else connectUnprotected(target, connectTimeoutMs, callback);
       },
     });
-    const made: Connection = { client, busy: 0, used: false };
+    const made: Connection = { client, busy: 0, used: false, failed: false };
     client.on('disconnect', () => {
       made.used = false;
       family.connections.delete(made);
@@ -121,23 +125,23 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
   const send = async (request: HttpRequest): Promise<HttpAnswer> => {
     const made = connection();
     made.busy += 1;
-    touch(family, made, forget);
+    family.connections.add(made);
     const wasUsed = made.used;
     made.used = true;
     try {
       return await exchange(made.client, endpoint, request, family.options);
     } catch (error) {
-      if (made === current) forget();
-      family.connections.delete(made);
-      void made.client.destroy();
+      // Another request that waits for this connection may still finish; the next one gets a new connection.
+      made.failed = true;
+      if (made === current) current = undefined;
       // A peer may close an unused connection just when the next request is under way.
       const mayRepeat = wasUsed && request.method === 'GET' && !request.signal?.aborted && !family.closed;
       if (mayRepeat && error instanceof HttpClientError && error.code === 'connection_closed') return send(request);
       throw error;
     } finally {
       made.busy -= 1;
-      if (family.options.keepAliveMs === 0 && made.busy === 0) drop(family, made, forget);
-      dropOldest(family);
+      const surplus = family.options.keepAliveMs === 0 || family.connections.size > family.options.maxIdleConnections;
+      if (made.busy === 0 && (surplus || made.failed)) drop(made);
     }
   };
   return {
@@ -148,32 +152,9 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
       return send(request);
     },
     close: async () => {
-      if (current) drop(family, current, forget);
+      if (current) drop(current);
     },
   };
-}
-
-/** Notes the use of a connection: it becomes the youngest. */
-function touch(family: Family, connection: Connection, forget: () => void): void {
-  family.connections.delete(connection);
-  family.connections.set(connection, forget);
-}
-
-function drop(family: Family, connection: Connection, forget: () => void): void {
-  family.connections.delete(connection);
-  forget();
-  void connection.client.destroy();
-}
-
-function dropOldest(family: Family): void {
-  let surplus = family.connections.size - family.options.maxIdleConnections;
-  if (surplus <= 0) return;
-  for (const [connection, forget] of family.connections) {
-    if (connection.busy > 0) continue;
-    drop(family, connection, forget);
-    surplus -= 1;
-    if (surplus <= 0) return;
-  }
 }
 
 function connectUnprotected(

@@ -6,11 +6,13 @@ import { connect, type Socket } from 'node:net';
 import { after, type TestContext, test } from 'node:test';
 import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { testCa } from '@keylime/testing/test-certificates';
+import { Type } from 'typebox';
 import { action, type VerifyToken } from './http-authorization.ts';
 import { ListenError, listenAll, listenOn } from './http-listen.ts';
 import { HttpProblem, unavailable } from './http-problem.ts';
 import { forVersions, versionRoots } from './http-routes.ts';
 import { buildHttpServer, type HttpServerOptions } from './http-server.ts';
+import type { TypeBoxTypeProvider } from './http-typebox.ts';
 import { openLog } from './log.ts';
 
 const logLines: string[] = [];
@@ -61,8 +63,13 @@ async function start(options: Partial<HttpServerOptions> = {}) {
   app.get('/gone', { config: action('read_version') }, async () => {
     throw new HttpProblem(410, 'Served in pull mode only.');
   });
-  const schema = { body: { type: 'object', required: ['auth_tag'], properties: { auth_tag: { type: 'string' } } } };
-  app.post('/strict', { config: action('register_agent'), schema }, async () => ({}));
+  const schema = { body: Type.Object({ auth_tag: Type.String(), port: Type.Optional(Type.Integer()) }) };
+  app
+    .withTypeProvider<TypeBoxTypeProvider>()
+    .post('/strict', { config: action('register_agent'), schema }, async (request) => ({
+      tag: request.body.auth_tag.length,
+      keys: Object.keys(request.body),
+    }));
   const { port } = await listenOn(app, { host: '127.0.0.1', port: 0 });
   openServers.push(() => app.close());
   return { app, port, base: `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}` };
@@ -219,7 +226,26 @@ test('a lenient server reads JSON whatever the content type, and takes no body a
 });
 
 test('a body that does not fit its schema is answered with 400 and the name of the field', async () => {
-  assertEnvelope(await ask(`${plain.base}/strict`, { method: 'POST', headers: json, body: '{}' }), 400, /auth_tag/);
+  for (const body of ['{}', '{"auth_tag": 5}', '{"auth_tag": null}', '{"auth_tag": ["x"]}', 'null', '[]', '"x"']) {
+    const answer = await ask(`${plain.base}/strict`, { method: 'POST', headers: json, body });
+    assertEnvelope(answer, 400, /auth_tag|must be object/);
+  }
+  const port = await ask(`${plain.base}/strict`, {
+    method: 'POST',
+    headers: json,
+    body: '{"auth_tag": "x", "port": "5"}',
+  });
+  assertEnvelope(port, 400, /port must be integer/);
+  assertEnvelope(await ask(`${plain.base}/strict`, { method: 'POST' }), 400, /must be object/);
+});
+
+test('a body that fits its schema reaches the handler as it was sent', async () => {
+  const answer = await ask(`${plain.base}/strict`, {
+    method: 'POST',
+    headers: json,
+    body: '{"auth_tag": "abc", "more": 1}',
+  });
+  assert.deepEqual(answer.json, { tag: 3, keys: ['auth_tag', 'more'] });
 });
 
 test('a path that is no URL path is answered with 400', async () => {
@@ -472,6 +498,16 @@ test('connections that send nothing, half a header, half a body or no handshake 
   assert.equal((await ask(`${base}/version`)).code, 200);
   assert.ok(performance.now() - before < 250);
   await Promise.all(closed);
+});
+
+test('a TLS port closes connections without handshake, and those that speak something else', async (t) => {
+  const { port, base } = await startFor(t, { tls, timeouts: { headersMs: 300 } });
+  const silent = await open(port, '');
+  const closed = once(silent, 'close');
+  const plainHttp = await open(port, 'GET /version HTTP/1.1\r\nHost: x\r\n\r\n');
+  assert.doesNotMatch(await textOf(plainHttp), /HTTP/);
+  assert.equal((await ask(`${base}/version`)).code, 200);
+  await closed;
 });
 
 test('a request that comes too slowly is answered with 408', async (t) => {

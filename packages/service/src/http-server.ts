@@ -13,7 +13,7 @@ import { refuseUnverifiedClients, type ServerTls, serverTlsOptions } from './tls
 
 /** Milliseconds after which a connection that does not get on is closed. */
 export type HttpServerTimeouts = {
-  /** All headers of a request must be there. */
+  /** The TLS handshake must be over; then, all headers of a request must be there. */
   readonly headersMs: number;
   /** The whole request must be there. */
   readonly requestMs: number;
@@ -108,6 +108,8 @@ function newFastify(options: HttpServerOptions, timeouts: HttpServerTimeouts): F
     requestIdHeader: false as const,
     genReqId: requestId,
     routerOptions: { ignoreTrailingSlash: true, caseSensitive: true, maxParamLength: MAX_PATH_PARAMETER },
+    // Evidence and policies are judged as they were sent: a schema converts, adds and removes nothing.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false } },
     clientErrorHandler: answerMalformedHttp,
     frameworkErrors: (error: FastifyError, request: FastifyRequest, reply: FastifyReply) =>
       answerError(error, request, reply, options.log),
@@ -118,7 +120,10 @@ function newFastify(options: HttpServerOptions, timeouts: HttpServerTimeouts): F
     connectionsCheckingInterval: Math.max(50, Math.min(2_000, timeouts.headersMs / 4)),
   };
   const app = options.tls
-    ? Fastify({ ...common, https: { ...parser, ...serverTlsOptions(options.tls) } })
+    ? Fastify({
+        ...common,
+        https: { ...parser, ...serverTlsOptions(options.tls), handshakeTimeout: timeouts.headersMs },
+      })
     : Fastify({ ...common, http: parser });
   return app as unknown as FastifyInstance;
 }
@@ -186,7 +191,9 @@ function describe(error: FastifyError | HttpProblem): { readonly code: number; r
 
 /** Answers what the HTTP parser refused: there is no request object yet. */
 function answerMalformedHttp(error: Error & { readonly code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
+  // A handshake that failed leaves nothing to write an answer to.
+  const noHttp = error.code === undefined || !/^HPE_|^ERR_HTTP_/.test(error.code);
+  if (noHttp || socket.destroyed || !socket.writable) {
     socket.destroy();
     return;
   }

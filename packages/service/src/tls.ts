@@ -26,7 +26,6 @@ export const ANONYMOUS: ClientIdentity = { kind: 'anonymous' };
 export const DEFAULT_ADMIN_NAMES_WITHOUT_EKU: readonly string[] = ['client'];
 
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
-const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Short, because a resumed session repeats a check of the client's certificate that was made when it began. */
 const SESSION_TIMEOUT_S = 300;
 
@@ -45,7 +44,6 @@ export function serverTlsOptions(tls: ServerTls): ServerOptions {
     minVersion: 'TLSv1.2',
     requestCert: true,
     rejectUnauthorized: tls.requireClientCertificate ?? false,
-    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     sessionTimeout: SESSION_TIMEOUT_S,
   };
 }
