@@ -1,0 +1,33 @@
+import { appendFile, readFile } from 'node:fs/promises';
+import { digest, type HashAlgorithm } from '@keylime/core/digest';
+import { recordImaNg } from '@keylime/ima/record';
+import { extendPcr, readPcrs } from '@keylime/tpm/pcr';
+import { openTransport } from '@keylime/tpm/tcti';
+import { openTpm } from '@keylime/tpm/tpm';
+
+/** Measures files as the kernel's IMA would: first into the list, then into PCR 10 of the TPM. */
+export type MeasurementRecorder = {
+  /** Measures a file under `path`, the name that it has on the machine. */
+  readonly measure: (path: string, file: string) => Promise<void>;
+  readonly close: () => Promise<void>;
+};
+
+const IMA_PCR = 10;
+const BANK: HashAlgorithm = 'sha256';
+const BOOT_PCRS = 0x3ff;
+
+/** Opens a recorder on a TPM that was just reset; the list starts with the boot aggregate over PCRs 0 to 9. */
+export async function openRecorder(tcti: string, listFile: string): Promise<MeasurementRecorder> {
+  const tpm = await openTpm({ transport: await openTransport(tcti) });
+  async function record(path: string, fileDigest: Uint8Array): Promise<void> {
+    const measurement = recordImaNg(path, BANK, fileDigest);
+    await appendFile(listFile, measurement.line);
+    await extendPcr(tpm, IMA_PCR, [{ bank: BANK, digest: measurement.extendValue(BANK) }]);
+  }
+  const boot = await readPcrs(tpm, BANK, BOOT_PCRS);
+  await record('boot_aggregate', digest(BANK, ...[...boot].sort(([a], [b]) => a - b).map(([, value]) => value)));
+  return {
+    measure: async (path, file) => record(path, digest(BANK, await readFile(file))),
+    close: () => tpm.close(),
+  };
+}
