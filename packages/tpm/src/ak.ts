@@ -10,6 +10,7 @@ import { password, type Tpm } from './tpm.ts';
 
 const none = Buffer.alloc(0);
 
+/** `tpm_encryption_alg`, `tpm_signing_alg` and `tpm_hash_alg`; the hash is that of the Name, the signature and the PCR bank. */
 export type AkAlgorithms = {
   readonly encryption: 'rsa1024' | 'rsa2048' | 'rsa3072' | 'rsa4096' | 'ecc256' | 'ecc384' | 'ecc521';
   readonly signing: 'rsassa' | 'rsapss' | 'ecdsa' | 'ecschnorr';

@@ -28,8 +28,10 @@ const attestOf = <T, N extends number>(type: N, attested: Codec<T>) =>
     attested,
   });
 
+/** What TPM2_Quote signs: big-endian, as all of TPMS_ATTEST. Decoding does not verify it (quote.ts does). */
 export const QuoteAttest = attestOf(TPM_ST_ATTEST_QUOTE, TpmsQuoteInfo);
 export type QuoteAttest = Decoded<typeof QuoteAttest>;
 
+/** What TPM2_Certify signs. Decoding does not verify it (certify.ts does). */
 export const CertifyAttest = attestOf(TPM_ST_ATTEST_CERTIFY, TpmsCertifyInfo);
 export type CertifyAttest = Decoded<typeof CertifyAttest>;

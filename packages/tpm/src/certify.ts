@@ -5,6 +5,7 @@ import { CertifyAttest } from './attest.ts';
 import { publicKey, TpmKeyError, type TpmtPublic } from './public.ts';
 import { TpmtSignature, verifySignature } from './signature.ts';
 
+/** Why a certification was not accepted. `kind` is public. */
 export type CertifyFailure =
   | { readonly kind: 'certify_malformed'; readonly part: 'attest' | 'signature'; readonly problem: string }
   | { readonly kind: 'certify_signer_unusable'; readonly problem: string }

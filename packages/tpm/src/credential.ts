@@ -6,6 +6,7 @@ import { kdfa, kdfe } from './kdf.ts';
 import { publicKey, TpmKeyError, TpmsEccPoint, type TpmtPublic } from './public.ts';
 import { tpm2bDigest } from './tpm2b.ts';
 
+/** `size` fresh random bytes. */
 export type RandomSource = (size: number) => Buffer;
 
 /** TPMS_ID_OBJECT (TPM 2.0 Part 2 r1.59, 12.4.2). `encIdentity` is the encrypted TPM2B_DIGEST of the secret. */

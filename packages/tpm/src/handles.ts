@@ -2,7 +2,6 @@
 export const TPM_RH_OWNER = 0x40000001;
 export const TPM_RH_NULL = 0x40000007;
 export const TPM_RS_PW = 0x40000009;
-export const TPM_RH_LOCKOUT = 0x4000000a;
 export const TPM_RH_ENDORSEMENT = 0x4000000b;
 
 const handleType = (handle: number): number => handle >>> 24;

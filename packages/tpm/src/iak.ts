@@ -58,7 +58,9 @@ function template(role: Role, { nameAlg, key }: IakAlgorithms): TpmtPublic {
   return { type: 'ecc', ...common, scheme, curve: key.curve, kdf: { type: 'null' }, unique: { x: label, y: label } };
 }
 
+/** The template of an IAK: attributes 0x000500F2, RSAPSS or ECDSA with nameAlg, unique field `IAK`. */
 export const iakTemplate = (algorithms: IakAlgorithms): TpmtPublic => template('iak', algorithms);
+/** The template of an IDevID: attributes 0x000400F2, no scheme (RSA) or ECDSA with nameAlg, unique field `IDEVID`. */
 export const idevidTemplate = (algorithms: IakAlgorithms): TpmtPublic => template('idevid', algorithms);
 
 /** `manual` templates: RSA of the size that goes with the hash, or the curve that does. */

@@ -150,6 +150,7 @@ function blobValues(blob: PcrValues, bank: HashAlgorithm, mask: number): readonl
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && timingSafeEqual(a, b);
 
+/** What was asked of the attester, and who must have answered. */
 export type QuoteExpectation = {
   readonly ak: TpmtPublic;
   /** `publicKey(ak)`, where the caller keeps it between quotes. */
@@ -215,6 +216,7 @@ export function verifyQuote(options: QuoteExpectation & { readonly text: string 
   }
 }
 
+/** The names in an agent's answer: `hash_alg`, `enc_alg`, `sign_alg`. */
 export type DeclaredAlgorithms = { readonly hashAlg: string; readonly encAlg: string; readonly signAlg: string };
 
 /** The declared names that are not what the AK and the signature are; `rsa` stands for `rsa2048`, `ecc` for `ecc256`. */

@@ -87,6 +87,7 @@ const WARNINGS: Readonly<Record<number, string>> = {
   35: 'NV_UNAVAILABLE',
 };
 
+/** A response code, taken apart. */
 export type ResponseCode = {
   readonly value: number;
   /** Such as `TPM_RC_SIZE`; a code that Part 2 does not list is `TPM_RC_UNKNOWN`. */

@@ -3,6 +3,7 @@ import { TransportError } from './transport.ts';
 
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
+/** `HOST:PORT`, or the path. */
 export const addressText = (address: SocketAddress): string =>
   'path' in address ? address.path : `${address.host}:${address.port}`;
 
