@@ -19,104 +19,172 @@ export type Automaton = {
 export type Alphabet = {
   readonly symbolCount: number;
   readonly symbolOf: (codePoint: number) => number;
+  /** The same for the first 128 code points. */
+  readonly ascii: Uint32Array;
   /** Per set, per symbol: 1 if the symbol is in the set. */
   readonly members: readonly Uint8Array[];
   readonly isWord: { readonly unicode: Uint8Array; readonly ascii: Uint8Array };
 };
 
-export const MAX_STATES_PER_EXPRESSION = 20_000;
-export const MAX_STATES = 400_000;
-const MAX_ALPHABET_WORK = 50_000_000;
-
-/** Builds the union of `expressions` one by one, so that the one that is too much can be named. */
-export class AutomatonBuilder {
-  readonly #states: State[] = [{ type: 'match' }];
-  readonly #start: number[] = [];
-  readonly #sets: CodePoints[] = [];
-  readonly #setIds = new Map<string, number>();
-  readonly #usesWords = { unicode: false, ascii: false };
-  #budget = 0;
-
-  /** Adds an expression; false, and nothing added, if it would need too many states. */
-  add(expression: Expression): boolean {
-    const before = this.#states.length;
-    this.#budget = Math.min(MAX_STATES_PER_EXPRESSION, MAX_STATES - before);
-    const start = this.#build(expression, 0);
-    if (start === undefined) {
-      this.#states.length = before;
-      return false;
+/** States that an expression needs at most; counted repetitions multiply. Infinite where that is no longer a number. */
+export function sizeOf(expression: Expression): number {
+  switch (expression.type) {
+    case 'set':
+    case 'assertion':
+      return 1;
+    case 'sequence':
+    case 'alternatives':
+      return expression.parts.reduce((size, part) => size + sizeOf(part), 1);
+    case 'repeat': {
+      const copies = expression.max === Number.POSITIVE_INFINITY ? expression.min + 1 : expression.max;
+      return 1 + copies * (sizeOf(expression.part) + 1);
     }
-    this.#start.push(start);
-    return true;
+  }
+}
+
+/**
+ * Builds the union of `expressions`; the caller has bounded their size. Common beginnings are built once, as are common
+ * ends, so that a thousand like patterns are followed as one. `undefined` if the character sets are too many.
+ */
+export function buildAutomaton(expressions: readonly Expression[]): Automaton | undefined {
+  const builder = new Builder();
+  const roots = newBranch(undefined);
+  const branches = [roots];
+  for (const parts of expressions.flatMap(alternativesOf).map(partsOf)) {
+    let branch = roots;
+    for (const part of parts) {
+      const id = builder.idOf(part);
+      let next = branch.next.get(id);
+      if (next === undefined) {
+        next = newBranch(part);
+        branches.push(next);
+        branch.next.set(id, next);
+      }
+      branch = next;
+    }
+    branch.ends = true;
+  }
+  // A branch is made after the one it grows from, so backwards all that follows a branch has been built.
+  for (const branch of branches.toReversed()) {
+    const after = [...branch.next.values()].map(({ start }) => start);
+    if (branch.ends) after.push(MATCH);
+    const [only] = after;
+    const next = after.length === 1 && only !== undefined ? only : builder.push({ type: 'split', next: after });
+    branch.start = branch.part ? builder.build(branch.part, next) : next;
+  }
+  const alphabet = buildAlphabet(builder.sets, builder.usesWords);
+  return alphabet && { states: builder.states, start: [roots.start], alphabet };
+}
+
+const alternativesOf = (expression: Expression): readonly Expression[] =>
+  expression.type === 'alternatives' ? expression.parts.flatMap(alternativesOf) : [expression];
+
+const partsOf = (expression: Expression): readonly Expression[] =>
+  expression.type === 'sequence' ? expression.parts.flatMap(partsOf) : [expression];
+
+/** A beginning that patterns have in common: its last part, the longer ones, whether a pattern ends here. */
+type Branch = {
+  readonly part: Expression | undefined;
+  readonly next: Map<number, Branch>;
+  ends: boolean;
+  start: number;
+};
+
+const newBranch = (part: Expression | undefined): Branch => ({ part, next: new Map(), ends: false, start: MATCH });
+
+const MATCH = 0;
+
+class Builder {
+  readonly states: State[] = [{ type: 'match' }];
+  readonly sets: CodePoints[] = [];
+  readonly usesWords = { unicode: false, ascii: false };
+  readonly #idsByText = new Map<string, number>();
+  readonly #ids = new Map<Expression, number>();
+  readonly #built = new Map<string, number>();
+  readonly #setIds = new Map<string, number>();
+
+  push(state: State): number {
+    return this.states.push(state) - 1;
   }
 
-  /** The automaton, or `undefined` if its character sets are too many to tell apart. */
-  finish(): Automaton | undefined {
-    const alphabet = buildAlphabet(this.#sets, this.#usesWords);
-    return alphabet && { states: this.#states, start: this.#start, alphabet };
+  /** Equal expressions have equal numbers. */
+  idOf(expression: Expression): number {
+    const known = this.#ids.get(expression);
+    if (known !== undefined) return known;
+    const text = this.#textOf(expression);
+    const id = this.#idsByText.get(text) ?? this.#idsByText.size;
+    this.#idsByText.set(text, id);
+    this.#ids.set(expression, id);
+    return id;
   }
 
-  #push(state: State): number {
-    return this.#states.push(state) - 1;
-  }
-
-  /** The state from which `expression` leads to state `next`; `undefined` when the budget is spent. */
-  #build(expression: Expression, next: number): number | undefined {
-    if (--this.#budget < 0) return undefined;
+  #textOf(expression: Expression): string {
     switch (expression.type) {
       case 'set':
-        return this.#push({ type: 'character', set: this.#setId(expression.set), next });
+        return `set ${this.#setId(expression.set)}`;
       case 'assertion':
-        if (expression.assertion.endsWith('_unicode')) this.#usesWords.unicode = true;
-        if (expression.assertion.endsWith('_ascii')) this.#usesWords.ascii = true;
-        return this.#push({ type: 'assertion', assertion: expression.assertion, next });
-      case 'sequence': {
-        let after: number | undefined = next;
-        for (const part of expression.parts.toReversed()) {
-          if (after !== undefined) after = this.#build(part, after);
-        }
-        return after;
-      }
-      case 'alternatives': {
-        const branches: number[] = [];
-        for (const part of expression.parts) {
-          const branch = this.#build(part, next);
-          if (branch === undefined) return undefined;
-          branches.push(branch);
-        }
-        return this.#push({ type: 'split', next: branches });
-      }
+        return expression.assertion;
+      case 'sequence':
+      case 'alternatives':
+        return `${expression.type} ${expression.parts.map((part) => this.idOf(part))}`;
+      case 'repeat':
+        return `repeat ${expression.min} ${expression.max} ${this.idOf(expression.part)}`;
+    }
+  }
+
+  /** The state from which `expression` leads to state `next`. */
+  build(expression: Expression, next: number): number {
+    const key = `${this.idOf(expression)} ${next}`;
+    const known = this.#built.get(key);
+    if (known !== undefined) return known;
+    const start = this.#buildNew(expression, next);
+    this.#built.set(key, start);
+    return start;
+  }
+
+  #buildNew(expression: Expression, next: number): number {
+    switch (expression.type) {
+      case 'set':
+        return this.push({ type: 'character', set: this.#setId(expression.set), next });
+      case 'assertion':
+        if (expression.assertion.endsWith('_unicode')) this.usesWords.unicode = true;
+        if (expression.assertion.endsWith('_ascii')) this.usesWords.ascii = true;
+        return this.push({ type: 'assertion', assertion: expression.assertion, next });
+      case 'sequence':
+        return expression.parts.reduceRight((after, part) => this.build(part, after), next);
+      case 'alternatives':
+        return this.push({ type: 'split', next: expression.parts.map((part) => this.build(part, next)) });
       case 'repeat':
         return this.#buildRepeat(expression, next);
     }
   }
 
-  #buildRepeat({ part, min, max }: Expression & { type: 'repeat' }, next: number): number | undefined {
-    let after: number | undefined = next;
+  #buildRepeat({ part, min, max }: Expression & { type: 'repeat' }, next: number): number {
+    let after = next;
     if (max === Number.POSITIVE_INFINITY) {
-      const back: number[] = [next];
-      after = this.#push({ type: 'split', next: back });
-      const body = this.#build(part, after);
-      if (body === undefined) return undefined;
-      back.push(body);
+      const branches = [next];
+      after = this.push({ type: 'split', next: branches });
+      branches.push(this.build(part, after));
     }
     for (let count = max === Number.POSITIVE_INFINITY ? min : max; count > 0; count--) {
-      const body: number | undefined = this.#build(part, after);
-      if (body === undefined) return undefined;
-      after = count > min ? this.#push({ type: 'split', next: [next, body] }) : body;
+      const body = this.build(part, after);
+      after = count > min ? this.push({ type: 'split', next: [next, body] }) : body;
     }
     return after;
   }
 
   #setId(set: CodePoints): number {
-    const key = set.map(([low, high]) => `${low}-${high}`).join();
-    const known = this.#setIds.get(key);
-    if (known !== undefined) return known;
-    this.#setIds.set(key, this.#sets.length);
-    return this.#sets.push(set) - 1;
+    const key = set.join(';');
+    const id = this.#setIds.get(key) ?? this.sets.length;
+    if (id === this.sets.length) {
+      this.sets.push(set);
+      this.#setIds.set(key, id);
+    }
+    return id;
   }
 }
 
+const MAX_ALPHABET_WORK = 50_000_000;
 const NEWLINE: CodePoints = [[0x0a, 0x0a]];
 
 function buildAlphabet(
@@ -169,7 +237,8 @@ function buildAlphabet(
   const none = new Uint8Array(symbolCount);
   return {
     symbolCount,
-    symbolOf: (codePoint) => (codePoint < 128 ? (ascii[codePoint] ?? 0) : find(codePoint)),
+    symbolOf: find,
+    ascii,
     members,
     isWord: { unicode: members.at(-2) ?? none, ascii: members.at(-1) ?? none },
   };

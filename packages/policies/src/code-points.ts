@@ -124,5 +124,5 @@ export function ignoreCase(set: CodePoints, ascii: boolean): CodePoints {
       ? [families.get(only?.[0] ?? 0) ?? []]
       : [...families].filter(([codePoint]) => contains(set, codePoint)).map(([, family]) => family);
   const others = cased.flat().filter((codePoint) => !ascii || codePoint < 0x80);
-  return union(set, ...others.map(single));
+  return others.length === 0 ? set : union(set, ...others.map(single));
 }

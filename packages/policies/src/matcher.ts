@@ -30,7 +30,7 @@ type DeterministicState = {
  */
 export function createMatcher(automaton: Automaton, cacheNumbers = CACHE_NUMBERS): (name: string) => boolean {
   const { states, alphabet } = automaton;
-  const { symbolCount, symbolOf } = alphabet;
+  const { ascii, symbolCount, symbolOf } = alphabet;
   const newline = symbolOf(0x0a);
   const finalNewline = symbolCount;
   const end = symbolCount + 1;
@@ -115,14 +115,23 @@ export function createMatcher(automaton: Automaton, cacheNumbers = CACHE_NUMBERS
   };
 
   return (name) => {
-    start ??= numbered[numberOf(startCore, AT_START & contexts)];
+    if (start === undefined) {
+      // Emptying the cache replaces `numbered`, so the number comes first.
+      const number = numberOf(startCore, AT_START & contexts);
+      start = numbered[number];
+    }
     let state = start;
     for (let at = 0; state !== undefined; ) {
       let symbol = end;
       if (at < name.length) {
-        const codePoint = name.codePointAt(at) ?? 0;
-        at += codePoint > 0xffff ? 2 : 1;
-        symbol = codePoint === 0x0a && at === name.length ? finalNewline : symbolOf(codePoint);
+        const codeUnit = name.charCodeAt(at++);
+        if (codeUnit < 128) {
+          symbol = codeUnit === 0x0a && at === name.length ? finalNewline : (ascii[codeUnit] ?? 0);
+        } else {
+          const codePoint = name.codePointAt(at - 1) ?? 0;
+          if (codePoint > 0xffff) at++;
+          symbol = symbolOf(codePoint);
+        }
       }
       let number = state.steps[symbol] ?? LOST;
       if (number === UNKNOWN) {

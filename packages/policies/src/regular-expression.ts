@@ -109,27 +109,29 @@ class Parser {
   #sequence(flags: Flags): Expression {
     const parts: Expression[] = [];
     for (;;) {
-      if (flags.verbose && this.#skipVerbose()) continue;
+      this.#skipIgnored(flags);
       const next = this.#peek();
       if (next === undefined || next === '|' || next === ')') return { type: 'sequence', parts };
       const from = this.#at;
       const part = this.#atom(flags);
-      if (part === undefined) continue;
-      if (flags.verbose) while (this.#skipVerbose());
+      this.#skipIgnored(flags);
       parts.push(this.#repeated(part, from, flags));
     }
   }
 
-  /** White space and comments between the parts of a verbose expression. */
-  #skipVerbose(): boolean {
-    const next = this.#peek();
-    if (next !== undefined && ' \t\n\r\f\v'.includes(next)) {
-      this.#at++;
-      return true;
+  /** Comments, and in a verbose expression white space, may stand between a part and its quantifier. */
+  #skipIgnored(flags: Flags): void {
+    for (;;) {
+      const from = this.#at;
+      if (this.#accept('(?#')) {
+        while (!this.#accept(')'))
+          if (this.#at++ >= this.#characters.length) this.#refuse('unterminated comment', from);
+      } else if (flags.verbose && this.#accept('#')) {
+        while (this.#peek() !== undefined && !this.#accept('\n')) this.#at++;
+      } else if (flags.verbose && ' \t\n\r\f\v'.includes(this.#peek() ?? 'none')) {
+        this.#at++;
+      } else return;
     }
-    if (next !== '#') return false;
-    while (this.#peek() !== undefined && !this.#accept('\n')) this.#at++;
-    return true;
   }
 
   #repeated(part: Expression, from: number, flags: Flags): Expression {
@@ -144,7 +146,7 @@ class Parser {
     }
     if (this.#accept('+')) this.#refuse('possessive quantifiers are not supported', at);
     this.#accept('?');
-    if (flags.verbose) while (this.#skipVerbose());
+    this.#skipIgnored(flags);
     const again = this.#at;
     if (this.#bounds() !== undefined) this.#refuse('multiple repeat', again);
     return { type: 'repeat', part, min, max };
@@ -176,8 +178,8 @@ class Parser {
     return this.#characters.slice(from, this.#at).join('');
   }
 
-  /** One part without its quantifier; `undefined` for a comment. */
-  #atom(flags: Flags): Expression | undefined {
+  /** One part without its quantifier. */
+  #atom(flags: Flags): Expression {
     const from = this.#at;
     const character = this.#characters[this.#at++] ?? '';
     switch (character) {
@@ -210,14 +212,9 @@ class Parser {
     return { type: 'set', set: flags.ignoreCase ? ignoreCase(set, flags.ascii) : set };
   }
 
-  #group(flags: Flags, from: number): Expression | undefined {
+  #group(flags: Flags, from: number): Expression {
     let inner = flags;
     if (this.#accept('?')) {
-      if (this.#accept('#')) {
-        while (!this.#accept(')'))
-          if (this.#at++ >= this.#characters.length) this.#refuse('unterminated comment', from);
-        return undefined;
-      }
       if (this.#accept('P<')) this.#groupName(from);
       else if (this.#accept('P=')) this.#refuse('back-references are not supported', from);
       else if (this.#accept('=') || this.#accept('!')) this.#refuse('look-ahead is not supported', from);
