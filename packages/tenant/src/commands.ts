@@ -145,7 +145,7 @@ async function reactivate(tenant: Tenant): Promise<void> {
     if (record === undefined) throw new TenantError('not_enrolled', `Agent ${id} does not exist on ${verifier.label}.`);
     warnIfElsewhere(verifier, id, record, output);
   }
-  const answer = await verifier.call('PUT', `/agents/${segment(id)}/reactivate`, '');
+  const answer = await verifier.call('PUT', `/agents/${segment(id)}/reactivate`);
   if (answer.status !== 200) throw unexpectedAnswer(verifier, `reactivating agent ${id}`, answer);
   // [compat] Printed twice.
   output.log.info(`Agent ${id} re-activated`);

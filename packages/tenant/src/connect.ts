@@ -1,63 +1,64 @@
-import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { type AgentOptions, Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { checkServerIdentity, createSecureContext } from 'node:tls';
+import { createSecureContext } from 'node:tls';
 import type { CertificatePaths } from '@keylime/service/certificate-paths';
-import { authority, type Connection, type HttpAnswer, type Method } from './connection.ts';
+import { openAgentClients } from '@keylime/service/http-agent-client';
+import { type ClientCertificate, type HttpClient, openServerClient } from '@keylime/service/http-client';
+import { HttpClientError, type HttpClientErrorCode } from '@keylime/service/http-client-error';
+import { authority } from '@keylime/service/http-endpoint';
+import type { Connection } from './connection.ts';
 import { excerpt } from './output.ts';
 import type { AgentAddress } from './tenant.ts';
 import { TenantError } from './tenant-error.ts';
 
 /** The tenant's own certificate, and the CAs of verifier and registrar. The system's CAs are never asked. */
 export type ClientTls = {
-  readonly cert: Buffer;
-  readonly key: Buffer;
-  readonly passphrase: string;
-  readonly serverCas: readonly Buffer[];
+  readonly certificate: ClientCertificate;
+  readonly serverCas: readonly string[];
   /** For messages. */
-  readonly certFile: string;
+  readonly certificateFile: string;
   readonly caFiles: readonly string[];
 };
 
-const MAX_ANSWER_BYTES = 100 * 1024 * 1024;
+const MAX_AGENT_ANSWER_BYTES = 1024 * 1024;
 
-/** Reads certificate, key and CAs. @throws TenantError `client_certificate` naming the file and how to get it */
-export function clientIdentityOf(paths: CertificatePaths<'client'>): ClientTls {
-  const read = (file: string, what: string): Buffer => {
+/** Reads certificate, key and CAs. @throws TenantError `client_certificate` naming the file and where to look */
+export function readClientTls(paths: CertificatePaths<'client'>): ClientTls {
+  const read = (file: string, what: string): string => {
     try {
-      return readFileSync(file);
+      return readFileSync(file, 'utf8');
     } catch (cause) {
       const code = cause instanceof Error && 'code' in cause ? cause.code : cause;
-      const advice = `tenant.conf: tls_dir, client_cert, client_key and trusted_server_ca; the verifier makes ${paths.directory} at its first start`;
-      throw new TenantError('client_certificate', `Cannot read the ${what} ${file} (${code}). See ${advice}`, {
-        cause,
-      });
+      throw new TenantError(
+        'client_certificate',
+        `Cannot read the ${what} ${file} (${code}). See tls_dir, client_cert, client_key and trusted_server_ca in ` +
+          `tenant.conf; a verifier with tls_dir = generate makes its folder cv_ca at the first start`,
+        { cause },
+      );
     }
   };
-  const tls = {
-    cert: read(paths.client.certificate, 'client certificate'),
-    key: read(paths.client.key, 'private key of the client certificate'),
-    passphrase: paths.client.password,
-    serverCas: paths.trustedServerCa.map((file) => read(file, 'CA certificate of verifier and registrar')),
-    certFile: paths.client.certificate,
-    caFiles: paths.trustedServerCa,
-  };
+  const certPem = read(paths.client.certificate, 'client certificate');
+  const keyPem = read(paths.client.key, 'private key of the client certificate');
+  const passphrase = paths.client.password === '' ? undefined : paths.client.password;
   try {
-    createSecureContext({ cert: tls.cert, key: tls.key, passphrase: tls.passphrase });
+    createSecureContext({ cert: certPem, key: keyPem, passphrase });
   } catch (cause) {
     const why = cause instanceof Error ? excerpt(cause.message) : String(cause);
-    const files = `${paths.client.certificate} and ${paths.client.key}`;
     throw new TenantError(
       'client_certificate',
-      `Client certificate and key cannot be used (${files}): ${why}. See client_key_password in tenant.conf`,
+      `Client certificate ${paths.client.certificate} and key ${paths.client.key} cannot be used: ${why}. ` +
+        'They must belong together; client_key_password in tenant.conf opens an encrypted key',
       { cause },
     );
   }
-  return tls;
+  return {
+    certificate: { certPem, keyPem, passphrase },
+    serverCas: paths.trustedServerCa.map((file) => read(file, 'CA certificate of verifier and registrar')),
+    certificateFile: paths.client.certificate,
+    caFiles: paths.trustedServerCa,
+  };
 }
 
-/** HTTPS to verifier or registrar: TLS 1.2 or newer, exactly the configured CAs, our client certificate. */
+/** HTTPS to verifier or registrar: exactly the configured CAs, our client certificate. */
 export function openServer(options: {
   readonly kind: 'verifier' | 'registrar';
   readonly host: string;
@@ -67,19 +68,24 @@ export function openServer(options: {
   readonly timeoutMs: number;
 }): Connection {
   const { kind, host, port, client, checkHostName, timeoutMs } = options;
-  const peer: Peer = {
-    label: `${kind} ${authority(host, port)}`,
-    untrusted: `its certificate was not issued by a CA of trusted_server_ca (${client.caFiles.join(', ')})`,
-    clientCertificate: client.certFile,
-    hostName:
-      `its certificate does not name ${host}: add the name to cert_subject_alternative_names of the ${kind} and make a new ` +
-      'certificate, use a name that it has, or switch this check off with --no-hostname-check',
-  };
-  return connect(host, port, timeoutMs, peer, {
-    ...ownCertificate(client),
-    ca: [...client.serverCas],
-    checkServerIdentity: checkHostName ? checkServerIdentity : () => undefined,
-  });
+  return connectionOf(
+    kind,
+    client,
+    () =>
+      openServerClient({
+        baseUrl: `https://${authority(host, Number(port))}`,
+        caPems: client.serverCas,
+        clientCertificate: client.certificate,
+        checkHostName,
+        timeoutMs,
+      }),
+    {
+      host_name_mismatch:
+        `add ${host} to cert_subject_alternative_names of the ${kind} and let it make a new certificate, use a name that ` +
+        'the certificate has, or switch this check off with --no-hostname-check',
+      untrusted_certificate: `trusted_server_ca is ${client.caFiles.join(', ')}`,
+    },
+  );
 }
 
 /**
@@ -87,141 +93,80 @@ export function openServer(options: {
  * it. Plain HTTP for an agent that registered none.
  */
 export function openAgent(
-  options: AgentAddress & { readonly client: () => ClientTls; readonly timeoutMs: number },
+  options: AgentAddress & { readonly client: ClientTls; readonly timeoutMs: number },
 ): Connection {
-  const { host, port, certificate, timeoutMs } = options;
-  const label = `agent ${authority(host, port)}`;
-  if (certificate === undefined) {
-    return connect(host, port, timeoutMs, { label, untrusted: '', clientCertificate: '', hostName: '' }, undefined);
-  }
-  const client = options.client();
-  const pinned = pinnedCertificate(certificate, label);
-  const untrusted =
-    'it did not show the certificate that it registered: another program answers there, or the agent must register again';
-  return connect(
-    host,
-    port,
-    timeoutMs,
-    { label, untrusted, clientCertificate: client.certFile, hostName: untrusted },
+  const { host, port, certificate, client, timeoutMs } = options;
+  const clients = openAgentClients({
+    clientCertificate: client.certificate,
+    connectTimeoutMs: timeoutMs,
+    headersTimeoutMs: timeoutMs,
+    bodyTimeoutMs: timeoutMs,
+    maxResponseBytes: MAX_AGENT_ANSWER_BYTES,
+    keepAliveMs: timeoutMs,
+    maxIdleConnections: 1,
+  });
+  return connectionOf(
+    'agent',
+    client,
+    () => clients.open({ host, port: Number(port), pinnedCertificatePem: certificate }),
     {
-      ...ownCertificate(client),
-      ca: [certificate],
-      allowPartialTrustChain: true,
-      checkServerIdentity: (_, peer) => (peer.raw.equals(pinned) ? undefined : new WrongCertificate()),
+      pinned_certificate_mismatch:
+        'another program answers there, or the agent must register again with its new certificate',
     },
   );
 }
 
-class WrongCertificate extends Error {
-  readonly code = 'ERR_TLS_CERT_ALTNAME_INVALID';
-}
+type Advice = Partial<Record<HttpClientErrorCode, string>>;
 
-function pinnedCertificate(pem: string, label: string): Buffer {
+/** A peer that answers but is not who it should be: asking again does not help. */
+const UNTRUSTED: readonly HttpClientErrorCode[] = [
+  'untrusted_certificate',
+  'certificate_expired',
+  'host_name_mismatch',
+  'client_certificate_refused',
+  'pinned_certificate_mismatch',
+];
+
+const ADDRESS_OPTIONS = { verifier: '-v and -vp', registrar: '-r and -rp', agent: '-t and -tp' };
+
+function connectionOf(
+  kind: keyof typeof ADDRESS_OPTIONS,
+  client: ClientTls,
+  open: () => HttpClient,
+  special: Advice,
+): Connection {
+  const advice: Advice = {
+    connection_refused: `${ADDRESS_OPTIONS[kind]} name another one`,
+    connect_timeout: 'request_timeout in tenant.conf says how long to wait',
+    client_certificate_refused: `ours is ${client.certificateFile}, see trusted_client_ca of the ${kind}`,
+    connection_closed: `ours is ${client.certificateFile}, see trusted_client_ca of the ${kind}`,
+    headers_timeout: 'request_timeout in tenant.conf says how long to wait',
+    ...special,
+  };
+  const explained = <T>(error: T): T | TenantError => {
+    if (!(error instanceof HttpClientError)) return error;
+    const hint = advice[error.code];
+    const text = `${error.message.replace(/\.?$/, '')}${hint ? `; ${hint}` : ''}`;
+    return UNTRUSTED.includes(error.code)
+      ? new TenantError('untrusted_peer', `Cannot trust ${kind} ${text}`, { cause: error })
+      : new TenantError('unreachable', `No answer from ${kind} ${text}`, { cause: error });
+  };
+  let http: HttpClient;
   try {
-    return new X509Certificate(pem).raw;
-  } catch (cause) {
-    throw new TenantError('untrusted_peer', `The certificate that ${label} registered cannot be read`, { cause });
+    http = open();
+  } catch (error) {
+    const known = explained(error);
+    throw error instanceof RangeError ? new TenantError('client_certificate', error.message, { cause: error }) : known;
   }
-}
-
-const ownCertificate = ({ cert, key, passphrase }: ClientTls): AgentOptions => ({
-  cert,
-  key,
-  ...(passphrase === '' ? {} : { passphrase }),
-  minVersion: 'TLSv1.2',
-  rejectUnauthorized: true,
-  keepAlive: true,
-  // A resumed session would skip the check of the certificate.
-  maxCachedSessions: 0,
-});
-
-/** How to speak of a peer when something is wrong. */
-type Peer = {
-  readonly label: string;
-  readonly untrusted: string;
-  readonly clientCertificate: string;
-  readonly hostName: string;
-};
-
-function connect(host: string, port: string, timeoutMs: number, peer: Peer, tls: AgentOptions | undefined): Connection {
-  const agent = tls === undefined ? new HttpAgent({ keepAlive: true }) : new HttpsAgent(tls);
-  const send = tls === undefined ? httpRequest : httpsRequest;
   return {
-    close: async () => agent.destroy(),
-    async request(method: Method, path: string, body?: string): Promise<HttpAnswer> {
-      const headers = body ? { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) } : {};
+    close: () => http.close(),
+    async request(method, path, json) {
       try {
-        return await new Promise<HttpAnswer>((resolve, reject) => {
-          const signal = AbortSignal.timeout(timeoutMs);
-          const bare = host.replace(/^\[(.*)\]$/, '$1');
-          const sent = send({ host: bare, port, method, path, headers, agent, signal }, (answer) => {
-            readAnswer(answer).then(resolve, reject);
-          });
-          sent.once('error', reject);
-          sent.end(body);
-        });
+        const { code, body } = await http.request({ method, path, ...(json === undefined ? {} : { json }) });
+        return { status: code, text: body.toString('utf8') };
       } catch (error) {
-        throw explain(error, peer, timeoutMs);
+        throw explained(error);
       }
     },
   };
-}
-
-async function readAnswer(answer: IncomingMessage): Promise<HttpAnswer> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of answer as AsyncIterable<Buffer>) {
-    size += part.length;
-    if (size > MAX_ANSWER_BYTES) throw new Error(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`);
-    parts.push(part);
-  }
-  return { status: answer.statusCode ?? 0, text: Buffer.concat(parts).toString('utf8') };
-}
-
-const UNTRUSTED = new Set([
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'CERT_SIGNATURE_FAILURE',
-  'CERT_UNTRUSTED',
-  'CERT_REJECTED',
-  'INVALID_CA',
-  'INVALID_PURPOSE',
-  'PATH_LENGTH_EXCEEDED',
-]);
-
-/** One line for what happens when two programs cannot talk: what, where, the likely cause. */
-function explain(error: unknown, peer: Peer, timeoutMs: number): TenantError {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  const name = error instanceof Error ? error.name : '';
-  const untrusted = (why: string) =>
-    new TenantError('untrusted_peer', `Cannot trust ${peer.label}: ${why}`, { cause: error });
-  const unreachable = (why: string) =>
-    new TenantError('unreachable', `Cannot connect to ${peer.label}: ${why}`, { cause: error });
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return untrusted(peer.hostName);
-  if (UNTRUSTED.has(code)) return untrusted(peer.untrusted);
-  if (code === 'CERT_HAS_EXPIRED') return untrusted('its certificate has expired');
-  if (code === 'CERT_NOT_YET_VALID') return untrusted('its certificate is not valid yet: look at the clocks');
-  if (/ALERT|CERTIFICATE_REQUIRED/.test(code)) {
-    return untrusted(
-      `it refuses our client certificate ${peer.clientCertificate} (${code}): look at its trusted_client_ca`,
-    );
-  }
-  if (/^ERR_SSL|^EPROTO/.test(code))
-    return unreachable(`it does not speak TLS as expected (${code}): is this the right port?`);
-  if (name === 'AbortError' || name === 'TimeoutError' || code === 'ETIMEDOUT') {
-    return unreachable(`no answer within ${timeoutMs / 1000} s (request_timeout in tenant.conf)`);
-  }
-  if (code === 'ECONNREFUSED')
-    return unreachable('connection refused: is it running, and listening on this address and port?');
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return unreachable('there is no such host name');
-  if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH') return unreachable('there is no route to this address');
-  if (code === 'ECONNRESET') {
-    return unreachable(
-      'it closed the connection: it may not accept our client certificate (its trusted_client_ca), or this is the wrong port',
-    );
-  }
-  return unreachable(excerpt(error instanceof Error ? error.message : String(error)));
 }

@@ -1,3 +1,5 @@
+import type { Json } from '@keylime/core/json';
+
 /** One HTTP answer. `text` is the body, decoded as UTF-8. */
 export type HttpAnswer = { readonly status: number; readonly text: string };
 
@@ -8,10 +10,6 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
  * answer and `untrusted_peer` if the peer could not show who it is. Redirects are answers like others: none is followed.
  */
 export type Connection = {
-  readonly request: (method: Method, path: string, body?: string) => Promise<HttpAnswer>;
+  readonly request: (method: Method, path: string, json?: Json) => Promise<HttpAnswer>;
   readonly close: () => Promise<void>;
 };
-
-/** `host:port` as it is written in URLs: IPv6 addresses in brackets. */
-export const authority = (host: string, port: string): string =>
-  `${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`;

@@ -1,5 +1,5 @@
-import { pythonJson } from '@keylime/api/python-json';
 import type { AgentId } from '@keylime/core/agent-id';
+import type { Json } from '@keylime/core/json';
 import type { AcceptedAlgorithms } from './identity-quote.ts';
 import type { Output } from './output.ts';
 import type { PolicyFields } from './policy-options.ts';
@@ -25,29 +25,28 @@ export type Candidate = {
 };
 
 /** The body of POST /agents/{id} (spec 07 section 3.6). [compat] Every key is always there; ports may be text. */
-export const enrolmentBody = (candidate: Candidate, verifier: ServerApi): string =>
-  pythonJson({
-    v: null,
-    cloudagent_ip: candidate.host,
-    cloudagent_port: candidate.port,
-    verifier_ip: verifier.host,
-    verifier_port: verifier.port,
-    tpm_policy: candidate.policies.tpm_policy,
-    runtime_policy: candidate.policies.runtime_policy,
-    runtime_policy_name: candidate.policies.runtime_policy_name,
-    runtime_policy_key: candidate.policies.runtime_policy_key,
-    mb_policy: null,
-    mb_policy_name: '',
-    ima_sign_verification_keys: '',
-    metadata: '{}',
-    revocation_key: '',
-    accept_tpm_hash_algs: candidate.accepted.hash,
-    accept_tpm_encryption_algs: candidate.accepted.encryption,
-    accept_tpm_signing_algs: candidate.accepted.signing,
-    ak_tpm: candidate.record.aik_tpm,
-    mtls_cert: candidate.record.mtls_cert,
-    supported_version: candidate.apiVersion,
-  });
+export const enrolmentBody = (candidate: Candidate, verifier: ServerApi): { readonly [key: string]: Json } => ({
+  v: null,
+  cloudagent_ip: candidate.host,
+  cloudagent_port: candidate.port,
+  verifier_ip: verifier.host,
+  verifier_port: verifier.port,
+  tpm_policy: candidate.policies.tpm_policy,
+  runtime_policy: candidate.policies.runtime_policy,
+  runtime_policy_name: candidate.policies.runtime_policy_name,
+  runtime_policy_key: candidate.policies.runtime_policy_key,
+  mb_policy: null,
+  mb_policy_name: '',
+  ima_sign_verification_keys: '',
+  metadata: '{}',
+  revocation_key: '',
+  accept_tpm_hash_algs: candidate.accepted.hash,
+  accept_tpm_encryption_algs: candidate.accepted.encryption,
+  accept_tpm_signing_algs: candidate.accepted.signing,
+  ak_tpm: candidate.record.aik_tpm,
+  mtls_cert: candidate.record.mtls_cert,
+  supported_version: candidate.apiVersion,
+});
 
 /**
  * Gives the candidate to the verifier and waits until the verifier has it. With `persistent`, a verifier that cannot be

@@ -1,4 +1,4 @@
-import { pythonJson, pythonRepr } from '@keylime/api/python-json';
+import { pythonRepr } from '@keylime/api/python-json';
 import type { AgentId } from '@keylime/core/agent-id';
 import type { Command } from './commands.ts';
 import { type PolicyFields, readPolicyOptions } from './policy-options.ts';
@@ -27,7 +27,7 @@ const write =
     const fields = await readPolicyOptions(given, tenant.requestTimeoutMs, tenant.output.log);
     const { tpm_policy, runtime_policy, runtime_policy_key } = fields;
     const verifier = tenant.verifier();
-    const body = pythonJson({ tpm_policy, runtime_policy, runtime_policy_key });
+    const body = { tpm_policy, runtime_policy, runtime_policy_key };
     const answer = await verifier.call(method, `/allowlists/${segment(fields.runtime_policy_name)}`, body);
     finish(tenant, verifier, 'storing a runtime policy', answer);
   };

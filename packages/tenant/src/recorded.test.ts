@@ -46,13 +46,10 @@ for (const one of cases.filter(({ name }) => !NEEDS_AGENT.includes(name))) {
     const pending = [...one.exchanges];
     const respond = (server: string) => (seen: Seen) => {
       const next = pending.shift();
-      const expected = next && {
-        server: next.server,
-        method: next.method,
-        path: fill(next.path),
-        body: fill(next.request ?? ''),
-      };
-      assert.deepEqual({ server, ...seen }, expected);
+      const parsed = (text: string) => (text === '' ? undefined : JSON.parse(text));
+      const body = parsed(fill(next?.request ?? ''));
+      const expected = next && { server: next.server, method: next.method, path: fill(next.path), body };
+      assert.deepEqual({ server, ...seen, body: parsed(seen.body) }, expected);
       return next && { status: next.status, body: fill(next.body) };
     };
     servers.verifier = await lab.serve(respond('verifier'));

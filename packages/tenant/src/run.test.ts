@@ -192,27 +192,24 @@ test('problems of the connection are told in one line: what, where, why', async 
   };
   assert.match(
     await last(['-c', 'cvlist', '-vp', '1']),
-    /Cannot connect to verifier 127\.0\.0\.1:1: connection refused/,
+    /No answer from verifier https:\/\/127\.0\.0\.1:1: nothing listens there.*; -v and -vp name another one$/,
   );
   const plain = await lab.serve(() => none, { plain: true });
   assert.match(
     await last(['-c', 'cvlist'], { verifier: plain }),
-    /does not speak TLS as expected|closed the connection/,
+    /verifier https:\/\/127\.0\.0\.1:\d+: the TLS handshake failed/,
   );
   const deaf = await lab.serve(() => undefined);
   assert.match(
     await last(['-c', 'reglist'], { registrar: deaf }),
-    /registrar 127\.0\.0\.1:\d+: it closed the connection/,
+    /registrar https:\/\/127\.0\.0\.1:\d+: it closed the connection.*see trusted_client_ca of the registrar$/,
   );
   assert.match(await last(['-c', 'cvlist', '-vp', 'http']), /-vp: "http" is no port number/);
   const elsewhere = await lab.serve(() => none, {
     certificate: issue({ commonName: 'server', issuer: lab.ca, names: 'DNS:verifier.example' }),
   });
   const message = await last(['-c', 'cvlist'], { verifier: elsewhere });
-  assert.match(
-    message,
-    /does not name 127\.0\.0\.1: add the name to cert_subject_alternative_names .*--no-hostname-check/,
-  );
+  assert.match(message, /add 127\.0\.0\.1 to cert_subject_alternative_names of the verifier .*--no-hostname-check$/);
   const off = await lab.run(['-c', 'cvlist', '--no-hostname-check'], { verifier: elsewhere });
   assert.equal(off.code, 0, off.stdout);
 });
@@ -227,7 +224,10 @@ test('a slow server ends with request_timeout', async (t) => {
   const port = typeof address === 'object' && address ? address.port : 0;
   const outcome = await lab.run(['-c', 'cvlist', '-vp', String(port)], {}, { request_timeout: '0.2' });
   assert.equal(outcome.code, 1);
-  assert.match(outcome.messages.at(-1) ?? '', /no answer within 0\.2 s \(request_timeout/);
+  assert.match(
+    outcome.messages.at(-1) ?? '',
+    /no connection within the time allowed.*; request_timeout in tenant\.conf/,
+  );
 });
 
 test('a missing or unusable client certificate is named, with where to look', async (t) => {
@@ -235,7 +235,10 @@ test('a missing or unusable client certificate is named, with where to look', as
   const key = path.join(lab.workDir, 'cv_ca', 'client-private.pem');
   writeFileSync(key, issue({ commonName: 'another' }).key);
   const mismatch = await lab.run(['-c', 'cvlist']);
-  assert.match(mismatch.messages.at(-1) ?? '', /Client certificate and key cannot be used/);
+  assert.match(
+    mismatch.messages.at(-1) ?? '',
+    /Client certificate .*client-cert\.crt and key .*client-private\.pem cannot be used: .*key values mismatch/,
+  );
   rmSync(key);
   const missing = await lab.run(['-c', 'cvlist']);
   assert.equal(missing.code, 1);

@@ -7,7 +7,7 @@ import { type Log, logNotes, openLog } from '@keylime/service/log';
 import { didYouMean } from '@keylime/service/nearest';
 import { parseArguments, UsageError } from './argv.ts';
 import { COMMANDS } from './commands.ts';
-import { clientIdentityOf, openAgent, openServer } from './connect.ts';
+import { type ClientTls, openAgent, openServer, readClientTls } from './connect.ts';
 import type { Connection } from './connection.ts';
 import { helpText, USAGE } from './help.ts';
 import { type Arguments, OPTIONS, type Option } from './options.ts';
@@ -106,10 +106,10 @@ async function tenantOf(
   const id = agentIdOf(given);
   const requestTimeoutMs = config.request_timeout * 1000;
   const paths = tenantCertificates(config);
-  let identity: ReturnType<typeof clientIdentityOf> | undefined;
+  let tls: ClientTls | undefined;
   const client = () => {
-    identity ??= clientIdentityOf(paths);
-    return identity;
+    tls ??= readClientTls(paths);
+    return tls;
   };
   const keep = <T extends Connection>(connection: T): T => {
     connections.push(connection);
@@ -156,7 +156,7 @@ async function tenantOf(
       return server('registrar', given.registrarHost ?? config.registrar_ip, port);
     }),
     connectAgent: (address) =>
-      keep(openAgent({ ...address, port: portOf(address.port, '-tp'), client, timeoutMs: requestTimeoutMs })),
+      keep(openAgent({ ...address, port: portOf(address.port, '-tp'), client: client(), timeoutMs: requestTimeoutMs })),
     ek: {
       requireEkCert: config.require_ek_cert,
       certStore: path.resolve(config.workDir, config.tpm_cert_store),

@@ -22,7 +22,7 @@ export type ServerApi = {
   /** Such as `Verifier (10.0.0.5:8881)`. */
   readonly label: string;
   /** One request to `/v<negotiated>` and `path`; the first one negotiates the version. */
-  readonly call: (method: Method, path: string, body?: string) => Promise<Answer>;
+  readonly call: (method: Method, path: string, body?: Json) => Promise<Answer>;
 };
 
 export function answerOf({ status, text }: { readonly status: number; readonly text: string }): Answer {
