@@ -1,0 +1,231 @@
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { test } from 'node:test';
+import { digest } from '@keylime/core/digest';
+import { decodeRuntimePolicy } from '@keylime/policies/runtime-policy';
+import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
+import { SIMULATED_BOOT_AGGREGATE, simulatedAgent } from '@keylime/testing/simulated-agent';
+import { softwareAk } from '@keylime/testing/software-ak';
+import { appraise, type Expectation } from './appraise.ts';
+import { decodePullEvidence, isEvidence, type PullEvidence } from './evidence.ts';
+import type { Progress } from './progress.ts';
+
+const ak = softwareAk({ encryption: 'ecc256' });
+const pem = (): string =>
+  generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ type: 'spki', format: 'pem' }).toString();
+const transportKeyPem = pem();
+const IMA_MASK = 0x400;
+
+const hexOf = (content: string) => digest('sha256', Buffer.from(content)).toString('hex');
+
+function runtimePolicy(files: Readonly<Record<string, string>>) {
+  const digests = Object.fromEntries(Object.entries(files).map(([path, content]) => [path, [hexOf(content)]]));
+  const decoded = decodeRuntimePolicy(
+    JSON.stringify({
+      meta: { version: 1, generator: 3 },
+      release: 0,
+      digests: { boot_aggregate: [SIMULATED_BOOT_AGGREGATE], ...digests },
+      excludes: [],
+      keyrings: {},
+      ima: { ignored_keyrings: [], log_hash_alg: 'sha1', dm_policy: null },
+      'ima-buf': {},
+      'verification-keys': '',
+    }),
+  );
+  assert.ok(decoded.ok);
+  return decoded.value;
+}
+
+function tpmPolicy(text: string) {
+  const decoded = decodeTpmPolicy(text);
+  assert.ok(decoded.ok);
+  return decoded.value;
+}
+
+const known = runtimePolicy({ '/bin/a': 'a', '/bin/b': 'b' });
+const NONCE = 'abcdefghij0123456789';
+
+/** An attester, and rounds with it; `lie` changes what it sends. */
+function attester() {
+  const agent = simulatedAgent({ ak, encAlg: 'ecc256', signAlg: 'ecdsa', transportKeyPem });
+  let progress: Progress = { nextEntry: 0 };
+  return {
+    agent,
+    progress: () => progress,
+    round(
+      overrides: Partial<Expectation> = {},
+      lie: (results: Record<string, unknown>) => Record<string, unknown> = (results) => results,
+    ) {
+      const expectation: Expectation = {
+        nonce: NONCE,
+        mask: IMA_MASK,
+        requestedEntry: progress.nextEntry,
+        ak: ak.public,
+        akKey: ak.publicKey,
+        accepted: { hash: ['sha256'], encryption: ['ecc'], signing: ['ecdsa'] },
+        tpmPolicy: tpmPolicy('{"mask": "0x400"}'),
+        runtimePolicy: known,
+        violations: 'accept',
+        ...overrides,
+      };
+      const { mask, nonce, requestedEntry: entry } = expectation;
+      const evidence = decodePullEvidence(
+        lie(agent.integrityQuote({ nonce, mask, partial: progress.transportKeyPem !== undefined, entry })) as never,
+      );
+      assert.ok(isEvidence(evidence));
+      const result = appraise(evidence, expectation, progress);
+      progress = result.progress;
+      return result;
+    },
+  };
+}
+
+const kindsOf = (result: ReturnType<typeof appraise>): readonly string[] =>
+  result.verdict === 'contraindicated' ? result.failures.map(({ kind }) => kind) : [result.verdict];
+
+test('a machine that runs what it should is affirmed, round by round, from where the last one ended', () => {
+  const { agent, round, progress } = attester();
+  assert.equal(round().verdict, 'affirming');
+  assert.equal(progress().nextEntry, 1);
+  agent.measure('/bin/a', Buffer.from('a'));
+  assert.equal(round().verdict, 'affirming');
+  assert.equal(progress().nextEntry, 2);
+  assert.equal(round().verdict, 'affirming');
+});
+
+test('an unknown file is named with its index, and the next round asks for the whole list', () => {
+  const { agent, round, progress } = attester();
+  round();
+  agent.measure('/opt/x', Buffer.from('x'));
+  const result = round();
+  assert.ok(result.verdict === 'contraindicated');
+  assert.deepEqual(result.failures, [{ kind: 'ima_path_unknown', index: 1, path: '/opt/x' }]);
+  assert.equal(progress().nextEntry, 0);
+});
+
+test('every failure is reported: of the PCR policy, of the list, and of the binding of the key', () => {
+  const { agent, round } = attester();
+  agent.measure('/opt/x', Buffer.from('x'));
+  const policy = tpmPolicy(`{"22": "${'00'.repeat(31)}01", "mask": "0x400400"}`);
+  const result = round({ tpmPolicy: policy, mask: 0x400400 }, (results) => ({ ...results, pubkey: pem() }));
+  assert.deepEqual(kindsOf(result), ['binding_pcr_mismatch', 'pcr_not_allowed', 'ima_path_unknown']);
+});
+
+test('PCR 10 that was asked for needs a list', () => {
+  const { round } = attester();
+  assert.deepEqual(kindsOf(round({}, ({ ima_measurement_list: _, ...rest }) => rest)), ['ima_list_missing']);
+});
+
+test('a list from another entry than asked for is refused, before anything of it is looked at', () => {
+  const { round } = attester();
+  round();
+  assert.deepEqual(kindsOf(round({}, (results) => ({ ...results, ima_measurement_list_entry: 7 }))), [
+    'ima_entry_unexpected',
+  ]);
+});
+
+test('a lying boot time with an offset says nothing: neither pass nor fail, and the whole list is asked for', () => {
+  const { round, progress } = attester();
+  round();
+  const result = round({}, (results) => ({ ...results, boottime: 12345 }));
+  assert.equal(result.verdict, 'inconclusive');
+  assert.equal(progress().nextEntry, 0);
+});
+
+test('a lying boot time does not hide a bad quote', () => {
+  const { round } = attester();
+  round();
+  const other = softwareAk({ encryption: 'ecc256' });
+  const forged = other.quote({ nonce: Buffer.from(NONCE), mask: IMA_MASK });
+  assert.deepEqual(kindsOf(round({}, (results) => ({ ...results, boottime: 1, quote: forged }))), [
+    'quote_signature_invalid',
+  ]);
+});
+
+test('after a reset of the TPM the list is asked for from its start, and then judged', () => {
+  const { agent, round } = attester();
+  agent.measure('/bin/a', Buffer.from('a'));
+  round();
+  agent.reboot();
+  agent.measure('/bin/b', Buffer.from('b'));
+  const result = round();
+  assert.ok(result.verdict === 'inconclusive');
+  assert.equal(result.reason, 'machine_was_reset');
+  assert.equal(round().verdict, 'affirming');
+});
+
+test('entries that another policy accepted do not count under a new one', () => {
+  const { agent, round } = attester();
+  agent.measure('/bin/a', Buffer.from('a'));
+  assert.equal(round().verdict, 'affirming');
+  const tightened = runtimePolicy({ '/bin/b': 'b' });
+  const result = round({ runtimePolicy: tightened });
+  assert.ok(result.verdict === 'inconclusive');
+  assert.equal(result.reason, 'policy_changed');
+  assert.deepEqual(kindsOf(round({ runtimePolicy: tightened, requestedEntry: 0 })), ['ima_path_unknown']);
+});
+
+test('a clock that goes back is a failure, and is not what the next one is compared with', () => {
+  const { round, progress } = attester();
+  round();
+  const quote = (clock: bigint) =>
+    ak.quote({ nonce: Buffer.from(NONCE), mask: 0, bindingPublicKeyPem: transportKeyPem, clockInfo: { clock } });
+  const plain = { mask: 0, requestedEntry: 0 };
+  const first = round(plain, (results) => ({ ...results, quote: quote(500n) }));
+  assert.equal(first.verdict, 'affirming');
+  assert.deepEqual(kindsOf(round(plain, (results) => ({ ...results, quote: quote(400n) }))), ['clock_not_advanced']);
+  assert.equal(progress().clock?.clock, 500n);
+});
+
+test('a clock that is not safe yet is asked again', () => {
+  const { round, progress } = attester();
+  round();
+  const before = progress().clock;
+  const unsafe = ak.quote({
+    nonce: Buffer.from(NONCE),
+    mask: IMA_MASK,
+    bindingPublicKeyPem: transportKeyPem,
+    clockInfo: { safe: false },
+  });
+  const result = round({}, (results) => ({ ...results, quote: unsafe }));
+  assert.ok(result.verdict === 'inconclusive');
+  assert.equal(result.reason, 'clock_unsafe');
+  assert.deepEqual(progress().clock, before);
+});
+
+test('algorithms that are not accepted, or not what they are said to be, are refused', () => {
+  const { round } = attester();
+  const accepted = { hash: ['sha384'], encryption: ['ecc'], signing: ['rsassa'] };
+  const result = round({ accepted });
+  assert.deepEqual(kindsOf(result), ['algorithm_not_accepted', 'algorithm_not_accepted']);
+  const both = { hash: ['sha256'], encryption: ['ecc', 'rsa'], signing: ['ecdsa', 'rsassa'] };
+  const lie = (results: Record<string, unknown>) => ({ ...results, enc_alg: 'rsa', sign_alg: 'rsassa' });
+  assert.deepEqual(kindsOf(round({ accepted: both }, lie)), ['algorithm_misdeclared', 'algorithm_misdeclared']);
+});
+
+test('without a transport key, sent or known, there is nothing to bind', () => {
+  const { round } = attester();
+  assert.deepEqual(kindsOf(round({}, ({ pubkey: _, ...rest }) => rest)), ['transport_key_missing']);
+});
+
+test('the same evidence, expectation and progress give the same result', () => {
+  const agent = simulatedAgent({ ak, encAlg: 'ecc256', signAlg: 'ecdsa', transportKeyPem });
+  const evidence = decodePullEvidence(
+    agent.integrityQuote({ nonce: NONCE, mask: IMA_MASK, partial: false, entry: 0 }) as never,
+  ) as PullEvidence;
+  const expectation: Expectation = {
+    nonce: NONCE,
+    mask: IMA_MASK,
+    requestedEntry: 0,
+    ak: ak.public,
+    akKey: ak.publicKey,
+    accepted: { hash: ['sha256'], encryption: ['ecc'], signing: ['ecdsa'] },
+    tpmPolicy: tpmPolicy('{"mask": "0x400"}'),
+    runtimePolicy: known,
+    violations: 'accept',
+  };
+  assert.deepEqual(
+    appraise(evidence, expectation, { nextEntry: 0 }),
+    appraise(evidence, expectation, { nextEntry: 0 }),
+  );
+});
