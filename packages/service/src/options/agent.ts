@@ -72,7 +72,8 @@ const host = (fallback: string, doc: string): Option<string> =>
     return bad('expected an IP address or a host name');
   });
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+/** Dashed or bare, perhaps in braces or as URN. */
+const UUID = /^(urn:uuid:)?(\{?)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(\}?)$/;
 
 type Versions = 'default' | 'latest' | readonly string[];
 
@@ -130,7 +131,7 @@ export const agentOptions = {
   uuid: custom(
     'UUID, `hash_ek`, `generate`',
     'd432fbb3-d2f1-4a97-9ef7-75bd81c00000',
-    'Name of this machine: a UUID, `hash_ek` (the hash of its EK) or `generate` (a new one at every start).',
+    'Name of this machine: a UUID, `hash_ek` (the hash of its EK) or `generate` (a random UUID, made once and kept).',
     (raw) => {
       const value = strip(raw).toLowerCase();
       return value === 'hash_ek' || value === 'generate' || UUID.test(value)
