@@ -3,8 +3,6 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadRegistrarConfig } from '@keylime/service/config';
 import { logNotes, openLog } from '@keylime/service/log';
-import { openServerTls } from './server-tls.ts';
-import { startRegistrar } from './start.ts';
 
 const HELP = `Usage: keylime_registrar [--check]
 
@@ -30,9 +28,11 @@ async function main(): Promise<void> {
   const log = openLog({ name: 'keylime.registrar', level: config.log.level, format: config.log.format });
   logNotes(log, notes);
   if (values.check) {
+    const { openServerTls } = await import('./server-tls.ts');
     if (config.tls_dir !== 'generate') await openServerTls(config, log);
     return log.info('The settings are good');
   }
+  const { startRegistrar } = await import('./start.ts'); // late: --help need not wait for all of it
   const registrar = await startRegistrar(config, log);
   let stopping = false;
   const stop = async (signal: string) => {

@@ -295,6 +295,7 @@ describe('bad input', () => {
 for (const engine of ['sqlite', 'postgresql'] as const) {
   test(`an acknowledged registration and activation survive kill -9 on ${engine}`, async () => {
     const postgres = engine === 'postgresql' ? await startPostgres() : undefined;
+    let stopped = false;
     const killed = await startRegistrarProcess(postgres ? { KEYLIME_REGISTRAR_DATABASE_URL: postgres.url } : {});
     try {
       const tpm = softwareTpm();
@@ -309,11 +310,17 @@ for (const engine of ['sqlite', 'postgresql'] as const) {
       assert.equal((await put('pending', pending.results.blob)).code, 200);
       const other = await killed.ask({ method: 'POST', path: '/v2.6/agents/active', json: softwareTpm().body() });
       assert.deepEqual([other.code, other.status], [403, IDENTITY_CHANGED]);
+      if (postgres !== undefined) {
+        await postgres.stop();
+        stopped = true;
+        const answer = await killed.ask({ method: 'GET', path: '/v2.6/agents/active', as: killed.admin });
+        assert.deepEqual([answer.code, answer.json.code, answer.headers['retry-after']], [503, 503, '5'], answer.text);
+      }
       assert.equal(await killed.kill('SIGTERM'), 0);
       assert.match(killed.output(), /Stopped/);
     } finally {
       await killed.stop();
-      await postgres?.stop();
+      if (!stopped) await postgres?.stop();
     }
   });
 }

@@ -9,6 +9,8 @@ import { openLog } from '@keylime/service/log';
 import { migrate } from '@keylime/service/migrate';
 import { writeGroup } from '@keylime/service/write-group';
 import { type Postgres, startPostgres } from '@keylime/testing/postgres';
+import type { AgentStore, PendingRegistration } from './agent-store.ts';
+import { digestOfTag } from './challenge.ts';
 import { type SoftwareTpm, softwareTpm } from './forge-registration.ts';
 import { DEFAULT_LIMITS, type Limits } from './limits.ts';
 import { makeRegistrar, type Registrar } from './registrar.ts';
@@ -44,7 +46,7 @@ for (const engine of ['sqlite', 'postgresql'] as const) {
     });
 
     /** Another registrar process on the same database. */
-    async function open(limits: Partial<Limits> = {}): Promise<Registrar> {
+    async function openStore(): Promise<AgentStore> {
       const url = engine === 'sqlite' ? 'sqlite' : postgres.url;
       const db = await openDatabase<RegistrarTables>({ url, workDir: folder, program: 'registrar' });
       const writes = writeGroup(db);
@@ -53,8 +55,11 @@ for (const engine of ['sqlite', 'postgresql'] as const) {
         await writes.close();
         await db.destroy();
       });
+      return sqlAgentStore(db, writes);
+    }
+    async function open(limits: Partial<Limits> = {}): Promise<Registrar> {
       return makeRegistrar({
-        store: sqlAgentStore(db, writes),
+        store: await openStore(),
         policy: { tpmIdentity: 'ek_cert_or_iak_idevid', malformedCertAction: 'warn' },
         anchors: async () => [],
         limits: { ...DEFAULT_LIMITS, ...limits },
@@ -223,6 +228,28 @@ for (const engine of ['sqlite', 'postgresql'] as const) {
         const stored = (await record(one, agentId)).registration.ekPublic.toString('base64');
         assert.equal(stored, winner?.body().ek_tpm);
       }
+    });
+
+    test('[MUST R2] a registration of another TPM that was staged too late does not replace the record', async () => {
+      const [store, registrar] = [await openStore(), await open()];
+      const [first, second, agentId] = [softwareTpm(), softwareTpm(), freshId()];
+      await enrol(registrar, agentId, first);
+      const before = await record(registrar, agentId);
+      // As if it had been judged before the first TPM was activated, and written after.
+      const late: PendingRegistration = {
+        key: `late ${engine}`,
+        agentId,
+        source: 'second',
+        registration: { ...before.registration, akPublic: Buffer.from(String(second.body().aik_tpm), 'base64') },
+        counts: true,
+        tagDigest: digestOfTag('tag'),
+        createdAt: clock,
+        expiresAt: clock + 1000,
+      };
+      await store.stage(late, DEFAULT_LIMITS);
+      assert.deepEqual(await registrar.activate(agentId, 'tag', 'second'), { kind: 'identity_taken' });
+      assert.deepEqual(await record(registrar, agentId), before);
+      assert.equal(await store.promote(late, clock), 'gone');
     });
 
     test('the same answer sent to two registrars at the same moment activates once', async () => {

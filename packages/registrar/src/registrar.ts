@@ -61,8 +61,12 @@ export function makeRegistrar(parts: {
   const perAgentAndAddress = rateLimiter({ rate: limits.perAgentAndAddress, now });
   const wrongTags = rateLimiter({ rate: limits.wrongTags, now });
 
+  // A flood must not fill the log too.
+  const floodNotes = rateLimiter({ rate: { burst: 1, perMinute: 1 }, now });
   const tooMany = (retryAfter: number, agentId: AgentId, source: string): TooMany => {
-    log.warn('Too many requests, refused', { agent: agentId, source, retry_after: retryAfter });
+    if (floodNotes.take(source) === undefined) {
+      log.warn('Too many requests of one address are refused', { agent: agentId, source, retry_after: retryAfter });
+    }
     return { kind: 'too_many', retryAfter };
   };
   const challengeFor = (agentId: AgentId, registration: CompleteRegistration): Challenge | RegistrationProblem => {
