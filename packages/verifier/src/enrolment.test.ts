@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { test } from 'node:test';
+import { parseAgentId } from '@keylime/core/agent-id';
+import type { Json } from '@keylime/core/json';
+import { softwareAk } from '@keylime/testing/software-ak';
+import { testCa } from '@keylime/testing/test-certificates';
+import { encodePublic } from '@keylime/tpm/public';
+import fc from 'fast-check';
+import { decodeEnrolment } from './enrolment.ts';
+
+const id = parseAgentId('agent-1');
+assert.ok(id);
+const agentId = id;
+const ak = softwareAk({ encryption: 'ecc256' });
+const certificate = await (await testCa()).issue({ commonNames: ['agent-1'], purpose: 'serverAuth' });
+const settings = { enableAgentMtls: true, verifierIp: '10.0.0.1', verifierPort: 8881 };
+
+const body: { readonly [key: string]: Json } = {
+  v: null,
+  cloudagent_ip: '10.1.2.3',
+  cloudagent_port: '9002',
+  tpm_policy: '{"22": ["0000000000000000000000000000000000000001"], "mask": "0x400400"}',
+  metadata: '{}',
+  runtime_policy: '',
+  runtime_policy_name: '',
+  runtime_policy_key: '',
+  mb_policy: null,
+  mb_policy_name: '',
+  ima_sign_verification_keys: '',
+  revocation_key: '',
+  accept_tpm_hash_algs: ['sha256'],
+  accept_tpm_encryption_algs: ['rsa'],
+  accept_tpm_signing_algs: ['rsassa'],
+  ak_tpm: encodePublic(ak.public).toString('base64'),
+  mtls_cert: certificate.certPem,
+  supported_version: '2.3',
+};
+
+const problemsOf = (changes: { readonly [key: string]: Json | undefined }): readonly string[] => {
+  const changed = Object.fromEntries(
+    Object.entries({ ...body, ...changes }).filter(([, value]) => value !== undefined),
+  );
+  const decoded = decodeEnrolment(agentId, changed as Json, settings);
+  return decoded.ok ? [] : decoded.problem;
+};
+
+test("a tenant's body is an enrolment: ports as text, empty names as none, the verifier's address by default", () => {
+  const decoded = decodeEnrolment(agentId, body, settings);
+  assert.ok(decoded.ok);
+  assert.equal(decoded.value.port, 9002);
+  assert.equal(decoded.value.supportedVersion, '2.3');
+  assert.equal(decoded.value.verifierIp, '10.0.0.1');
+  assert.deepEqual(decoded.value.runtimePolicy, { name: undefined, text: undefined, keyPem: undefined });
+});
+
+test('every required field that is missing is named, all at once', () => {
+  const decoded = decodeEnrolment(agentId, {}, settings);
+  assert.ok(!decoded.ok);
+  for (const field of ['cloudagent_ip', 'cloudagent_port', 'tpm_policy', 'metadata', 'ak_tpm', 'revocation_key']) {
+    assert.ok(
+      decoded.problem.some((problem) => problem.startsWith(`${field} is missing`)),
+      field,
+    );
+  }
+});
+
+test('without a certificate an agent is enrolled only where mTLS is switched off', () => {
+  for (const mtls_cert of [null, '', 'disabled', undefined]) {
+    assert.deepEqual(problemsOf({ mtls_cert }), ['mTLS certificate for agent is required!']);
+  }
+  const decoded = decodeEnrolment(agentId, { ...body, mtls_cert: 'disabled' }, { ...settings, enableAgentMtls: false });
+  assert.ok(decoded.ok && decoded.value.mtlsCert === undefined);
+});
+
+test('an AK that is no restricted signing key of a TPM is not enrolled', () => {
+  const loose = { ...ak.public, objectAttributes: { ...ak.public.objectAttributes, restricted: false } };
+  const [problem] = problemsOf({ ak_tpm: encodePublic(loose).toString('base64') });
+  assert.match(problem ?? '', /^ak_tpm is not an attestation key/);
+});
+
+test('what this version does not do is refused, not dropped', () => {
+  assert.match(problemsOf({ v: 'AAAA' })[0] ?? '', /^v: payloads are not served/);
+  assert.match(problemsOf({ mb_policy: '{"scrtm": 1}' })[0] ?? '', /^mb_policy: measured boot is not served/);
+  assert.match(problemsOf({ mb_policy_name: 'm1' })[0] ?? '', /^mb_policy_name: /);
+  assert.match(problemsOf({ ima_sign_verification_keys: '{}' })[0] ?? '', /^ima_sign_verification_keys: /);
+  assert.deepEqual(problemsOf({ mb_policy: '{}' }), []);
+});
+
+test('malformed values are named by their field', () => {
+  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' });
+  for (const [field, value] of [
+    ['cloudagent_port', 0],
+    ['cloudagent_port', 70000],
+    ['cloudagent_port', '9002x'],
+    ['tpm_policy', '{"16": "00"}'],
+    ['tpm_policy', { mask: '0x400' }],
+    ['metadata', 'not json'],
+    ['runtime_policy', '%%%'],
+    ['runtime_policy_name', 7],
+    ['accept_tpm_hash_algs', 'sha256'],
+    ['accept_tpm_signing_algs', [1]],
+    ['ak_tpm', 'AAAA'],
+    ['ak_tpm', '!'],
+    ['mtls_cert', 'PEM'],
+    ['revocation_key', 'PEM'],
+    ['revocation_key', String(ec)],
+  ] as const) {
+    const problems = problemsOf({ [field]: value as Json });
+    assert.ok(
+      problems.some((problem) => problem.startsWith(field)),
+      `${field}: ${problems.join('; ')}`,
+    );
+  }
+});
+
+test('whatever stands in one field, the result is an enrolment or problems', () => {
+  fc.assert(
+    fc.property(fc.constantFrom(...Object.keys(body)), fc.jsonValue(), (field, value) => {
+      const decoded = decodeEnrolment(agentId, { ...body, [field]: value as Json }, settings);
+      assert.ok(decoded.ok || decoded.problem.length > 0);
+    }),
+  );
+});

@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { openDatabase } from '@keylime/service/database';
+import { parseDatabaseUrl } from '@keylime/service/database-url';
+import { migrate } from '@keylime/service/migrate';
+import { writeGroup } from '@keylime/service/write-group';
+import { startPostgres } from '@keylime/testing/postgres';
+import type { Kysely } from 'kysely';
+import type { Agent } from './agent.ts';
+import { type AgentStore, insertAgent, sqlAgentStore } from './agent-store.ts';
+import { verifierMigrations } from './migrations.ts';
+import { type NewDelivery, type Outbox, sqlOutbox } from './outbox.ts';
+import { acquireOwnership } from './ownership.ts';
+import { insertPolicy, type PolicyStore, sqlPolicyStore } from './policy-store.ts';
+import type { VerifierTables } from './tables.ts';
+import { sampleAgent } from './testing/sample-agent.ts';
+
+const folder = await mkdtemp(join(tmpdir(), 'verifier-stores-'));
+const postgres = await startPostgres();
+after(async () => {
+  await postgres.stop();
+  await rm(folder, { recursive: true });
+});
+
+for (const [engine, url] of [
+  ['SQLite', 'sqlite'],
+  ['PostgreSQL', postgres.url],
+] as const) {
+  describe(`the verifier's stores on ${engine}`, () => {
+    const corrupt: string[] = [];
+    const open = () => openDatabase<VerifierTables>({ url, workDir: folder, program: 'verifier' });
+    let db: Kysely<VerifierTables>;
+    let group: ReturnType<typeof writeGroup<VerifierTables>>;
+    let agents: AgentStore;
+    let others: AgentStore;
+    let policies: PolicyStore;
+    let outbox: Outbox;
+
+    before(async () => {
+      db = await open();
+      await migrate(db, { program: 'verifier', migrations: verifierMigrations });
+      group = writeGroup(db, { maxDelayMs: 1 });
+      agents = sqlAgentStore(db, group.submit, 'mine', (error) => corrupt.push(error.message));
+      others = sqlAgentStore(db, group.submit, 'other');
+      policies = sqlPolicyStore(db, group.submit);
+      outbox = sqlOutbox(db, group.submit, 'mine');
+    });
+    after(async () => {
+      await group.close();
+      await db.destroy();
+    });
+
+    async function enrolled(name: string, policyName = name): Promise<Agent> {
+      const agent: Agent = { ...sampleAgent(name), verifierId: 'mine', runtimePolicyName: policyName };
+      await group.submit(async (trx) => {
+        await insertPolicy(trx, { name: policyName, text: '{}', checksum: 'c', generator: 3 });
+        await insertAgent(trx, agent);
+      });
+      return agent;
+    }
+    const delivery = (agentId: string, body: string, at = 1000): NewDelivery => ({
+      notificationId: `${agentId}-${body}`,
+      agentId,
+      channel: 'webhook',
+      body,
+      createdAtMs: at,
+    });
+
+    test('an agent comes back as it was stored, with everything that is remembered of it', async () => {
+      const agent = await enrolled('whole');
+      const record = {
+        ...agent,
+        state: 'invalidQuote' as const,
+        attestationCount: 3,
+        severityLevel: 6,
+        lastEventId: 'ima.pcr_mismatch',
+        lastFailures: [{ eventId: 'ima.pcr_mismatch', recoverable: true, context: { message: 'ünïcode' } }],
+        progress: {
+          nextEntry: 12,
+          runningPcr: Buffer.alloc(32, 7),
+          bank: 'sha256' as const,
+          clock: { clock: 2n ** 60n, resetCount: 4, restartCount: 1, safe: true },
+          transportKeyPem: 'PEM',
+          quoteProgress: { matched: 3, length: 4 },
+          bootTime: 99,
+          policyChecksum: 'abc',
+        },
+      };
+      const saved = await agents.saveRound(agent, record, []);
+      assert.deepEqual(saved, { ...record, revision: 2 });
+      assert.deepEqual(await agents.find(agent.id), { ...record, revision: 2 });
+    });
+
+    test('a write about an older revision stores nothing, not even its notification', async () => {
+      const agent = await enrolled('guarded');
+      assert.ok(await agents.change(agent.id, (found) => ({ ...found, state: 'tenantFailed' })));
+      const late = await agents.saveRound(agent, { ...agent, state: 'getQuote' }, [delivery('guarded', 'late')]);
+      assert.equal(late, undefined);
+      assert.equal((await agents.find(agent.id))?.state, 'tenantFailed');
+      assert.deepEqual(await outbox.due(2000, 10), []);
+    });
+
+    test('a write about an agent that was deleted does not bring it back', async () => {
+      const agent = await enrolled('deleted');
+      assert.equal(await agents.remove(agent.id), true);
+      assert.equal(await agents.saveRound(agent, agent, []), undefined);
+      assert.equal(await agents.find(agent.id), undefined);
+      assert.equal(await agents.remove(agent.id), false);
+    });
+
+    test('a deleted agent takes its own policy with it, and leaves a shared one', async () => {
+      const own = await enrolled('with-own');
+      const shared = await enrolled('with-shared', 'shared policy');
+      await agents.remove(own.id);
+      await agents.remove(shared.id);
+      assert.equal(await policies.find('with-own'), undefined);
+      assert.equal((await policies.find('shared policy'))?.name, 'shared policy');
+    });
+
+    test('agents of another verifier name are not seen', async () => {
+      const agent = await enrolled('private');
+      assert.equal(await others.find(agent.id), undefined);
+      assert.equal(await others.remove(agent.id), false);
+      assert.deepEqual(await others.list(), []);
+    });
+
+    test('a damaged row is told and does not take the others with it', async () => {
+      const agent = await enrolled('damaged');
+      await enrolled('intact');
+      await db.updateTable('agents').set({ operational_state: 99 }).where('agent_id', '=', agent.id).execute();
+      const ids = (await agents.list()).map(({ id }) => id);
+      assert.ok(ids.some((id) => id === 'intact'));
+      assert.ok(!ids.some((id) => id === 'damaged'));
+      assert.match(corrupt.join(), /agent damaged is damaged in column operational_state/);
+      await agents.listIds();
+      await db.deleteFrom('agents').where('agent_id', '=', agent.id).execute();
+    });
+
+    test('a policy that an agent uses stays', async () => {
+      await enrolled('user', 'in use');
+      assert.deepEqual(await policies.remove('in use'), { usedBy: 'user' });
+      assert.equal(await policies.remove('nobody'), 'unknown');
+      assert.equal(await policies.create({ name: 'in use', text: '', checksum: '', generator: 1 }), false);
+      assert.equal(await policies.replace({ name: 'nobody', text: '', checksum: '', generator: 1 }), false);
+    });
+
+    test('notifications of one agent come one at a time, in order, and later ones wait behind a failed one', async () => {
+      let a = await enrolled('notify-a');
+      const b = await enrolled('notify-b');
+      a = (await agents.saveRound(a, a, [delivery('notify-a', '1')])) ?? a;
+      a = (await agents.saveRound(a, a, [delivery('notify-a', '2')])) ?? a;
+      await agents.saveRound(b, b, [delivery('notify-b', '3')]);
+      const first = await outbox.due(1000, 10);
+      assert.deepEqual(
+        first.map(({ body }) => body),
+        ['1', '3'],
+      );
+      const [one, three] = first;
+      assert.ok(one && three);
+      await outbox.failed(one.sequence, 'down', 5000);
+      await outbox.delivered(three.sequence);
+      assert.deepEqual(await outbox.due(4999, 10), []);
+      assert.equal(await outbox.nextDueMs(), 5000);
+      assert.equal((await outbox.due(5000, 10))[0]?.attempts, 1);
+      await outbox.failed(one.sequence, 'given up', undefined);
+      const [two] = await outbox.due(5000, 10);
+      assert.equal(two?.body, '2');
+      await outbox.delivered(two.sequence);
+      assert.equal(await outbox.nextDueMs(), undefined);
+    });
+
+    test('one process at a time is a verifier, and the next takes over when it is released', async () => {
+      const second = await open();
+      const target = parseDatabaseUrl(url, folder, 'verifier');
+      const owner = await acquireOwnership({
+        db,
+        target,
+        verifierId: 'mine',
+        waiting: () => assert.fail('it was free'),
+      });
+      let waited = false;
+      const next = acquireOwnership({
+        db: second,
+        target,
+        verifierId: 'mine',
+        waiting: () => {
+          waited = true;
+          void owner.release();
+        },
+      });
+      const other = await acquireOwnership({
+        db: second,
+        target,
+        verifierId: 'another',
+        waiting: () => assert.fail('free'),
+      });
+      const taken = await next;
+      assert.equal(waited, true);
+      await Promise.all([taken.release(), other.release()]);
+      await second.destroy();
+    });
+  });
+}

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { FailureEvent } from '@keylime/appraisal/event';
+import type { NonEmpty } from '@keylime/core/non-empty';
+import type { Agent } from './agent.ts';
+import { sampleAgent } from './testing/sample-agent.ts';
+import { type EngineSettings, type Outcome, transition } from './transition.ts';
+
+const settings: EngineSettings = {
+  quoteIntervalMs: 2000,
+  retry: { maxRetries: 2, intervalSeconds: 2, exponential: true },
+  severity: {
+    labels: ['info', 'emergency'],
+    rules: [
+      { matches: (id) => id.startsWith('ima.'), label: 'info' },
+      { matches: () => true, label: 'emergency' },
+    ],
+  },
+};
+const NOW = 1_700_000_000;
+const declared = { hash: 'sha256', encryption: 'ecc256', signing: 'ecdsa' };
+const passed: Outcome = { kind: 'affirming', progress: { nextEntry: 4 }, declared, uncertifiedEntries: 0 };
+const silent: Outcome = { kind: 'unreachable', reason: 'nothing listens there' };
+const event = (eventId: string, recoverable = true): FailureEvent => ({
+  eventId,
+  recoverable,
+  context: { message: 'm' },
+});
+const failing = (...events: NonEmpty<FailureEvent>): Outcome => ({
+  kind: 'contraindicated',
+  progress: { nextEntry: 0 },
+  declared,
+  events,
+});
+
+test('a pass counts, tells its time and algorithms, and is followed by the interval', () => {
+  const { record, nextDelayMs, notification } = transition(sampleAgent(), passed, settings, NOW);
+  assert.equal(record.state, 'getQuote');
+  assert.equal(record.attestationCount, 1);
+  assert.equal(record.lastReceivedQuote, NOW);
+  assert.equal(record.lastSuccessfulAttestation, NOW);
+  assert.equal(record.hashAlg, 'sha256');
+  assert.equal(record.progress.nextEntry, 4);
+  assert.equal(nextDelayMs, 2000);
+  assert.equal(notification, undefined);
+});
+
+test('entries beyond the quote are asked for at once', () => {
+  const { nextDelayMs } = transition(sampleAgent(), { ...passed, uncertifiedEntries: 3 }, settings, NOW);
+  assert.ok(nextDelayMs !== undefined && nextDelayMs < 100);
+});
+
+test('a failure of the highest severity stops polling and is notified, by the worst event', () => {
+  const outcome = failing(event('ima.small'), event('pcr_validation.invalid_pcr_7'));
+  const { record, nextDelayMs, notification } = transition(sampleAgent(), outcome, settings, NOW);
+  assert.equal(record.state, 'invalidQuote');
+  assert.equal(nextDelayMs, undefined);
+  assert.equal(record.lastEventId, 'pcr_validation.invalid_pcr_7');
+  assert.equal(record.severityLevel, 1);
+  assert.deepEqual(notification, {
+    type: 'revocation',
+    event: event('pcr_validation.invalid_pcr_7'),
+    severityLabel: 'emergency',
+  });
+  assert.equal(record.attestationCount, 0);
+  assert.equal(record.lastFailures[0]?.eventId, 'pcr_validation.invalid_pcr_7');
+});
+
+test('a failure that ended the checks stops polling whatever its rule says', () => {
+  const { nextDelayMs, record } = transition(sampleAgent(), failing(event('ima.small', false)), settings, NOW);
+  assert.equal(nextDelayMs, undefined);
+  assert.equal(record.severityLevel, 1);
+});
+
+test('a lesser failure is polled on after the interval, and a pass returns the agent with the worst severity kept', () => {
+  const first = transition(sampleAgent(), failing(event('ima.small')), settings, NOW);
+  assert.equal(first.record.state, 'invalidQuote');
+  assert.equal(first.nextDelayMs, 2000);
+  assert.ok(first.notification);
+  const agent = { ...sampleAgent(), ...first.record };
+  const second = transition(agent, failing(event('ima.small')), settings, NOW);
+  assert.equal(second.notification, undefined, 'the same severity again is no news');
+  const third = transition(agent, passed, settings, NOW);
+  assert.equal(third.record.state, 'getQuote');
+  assert.equal(third.record.severityLevel, 0);
+  assert.equal(third.record.lastEventId, 'ima.small');
+});
+
+test('an agent that does not answer is retried with growing waits, then failed without an alarm if it never passed', () => {
+  let agent = sampleAgent();
+  const delays: (number | undefined)[] = [];
+  for (let n = 0; n < 3; n++) {
+    const { record, nextDelayMs, notification } = transition(agent, silent, settings, NOW);
+    assert.equal(notification, undefined);
+    delays.push(nextDelayMs);
+    agent = { ...agent, ...record };
+  }
+  assert.deepEqual(delays, [2000, 4000, undefined]);
+  assert.equal(agent.state, 'failed');
+  assert.equal(agent.lastEventId, 'internal.verifier.not_reachable');
+});
+
+test('an agent that passed before and does not answer any more is missed', () => {
+  const agent = { ...sampleAgent(), attestationCount: 5, unreachableRounds: 2 };
+  assert.equal(transition(agent, silent, settings, NOW).notification?.type, 'comm_error');
+});
+
+test('an answer forgets the silence before it', () => {
+  const agent = { ...sampleAgent(), unreachableRounds: 2 };
+  assert.equal(transition(agent, passed, settings, NOW).record.unreachableRounds, 0);
+});
+
+test('an inconclusive round is neither pass nor fail, is asked again at once, and too many in a row fail', () => {
+  const outcome: Outcome = { kind: 'inconclusive', progress: { nextEntry: 0 }, reason: 'boot_time_changed' };
+  let agent: Agent = { ...sampleAgent(), attestationCount: 7, state: 'getQuote' };
+  const first = transition(agent, outcome, settings, NOW);
+  assert.equal(first.nextDelayMs, 0);
+  assert.equal(first.record.attestationCount, 7);
+  assert.equal(first.record.state, 'getQuote');
+  assert.equal(first.record.lastSuccessfulAttestation, 0);
+  agent = { ...agent, ...first.record };
+  agent = { ...agent, ...transition(agent, outcome, settings, NOW).record };
+  const last = transition(agent, outcome, settings, NOW);
+  assert.equal(last.record.state, 'invalidQuote');
+  assert.equal(last.nextDelayMs, undefined);
+  assert.equal(last.notification?.type, 'revocation');
+});
+
+test('a refusal fails at once, without retries and without an alarm', () => {
+  const outcome: Outcome = { kind: 'refused', event: event('internal.verifier.no_quote', false) };
+  const { record, nextDelayMs, notification } = transition(sampleAgent(), outcome, settings, NOW);
+  assert.equal(record.state, 'failed');
+  assert.equal(nextDelayMs, undefined);
+  assert.equal(notification, undefined);
+});
+
+test('another API version is remembered and used at once', () => {
+  const { record, nextDelayMs } = transition(sampleAgent(), { kind: 'version_changed', version: '2.6' }, settings, NOW);
+  assert.equal(record.supportedVersion, '2.6');
+  assert.equal(nextDelayMs, 0);
+});
+
+test('the list of stored failures is bounded and starts with the worst', () => {
+  const many = Array.from({ length: 100 }, (_, n) => event(`ima.${n}`));
+  const outcome = failing(event('ima.first'), ...many, event('quote', false));
+  const { record } = transition(sampleAgent(), outcome, settings, NOW);
+  assert.equal(record.lastFailures.length, 20);
+  assert.equal(record.lastFailures[0]?.eventId, 'quote');
+});
