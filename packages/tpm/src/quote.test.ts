@@ -156,6 +156,19 @@ test('a certification offered as a quote is malformed', () => {
   assert.equal(kind(encodeQuote({ ...certified, pcrBlob: parts.pcrBlob })), 'quote_malformed');
 });
 
+test('bytes that do not begin as a TPM’s own, or of another type, are malformed whoever signed them', () => {
+  for (const [at, value] of [
+    [0, 0xfe],
+    [3, 0x48],
+    [5, 0x17],
+  ] as const) {
+    const changed = Buffer.from(parts.attest);
+    changed[at] = value;
+    const quote = encodeQuote({ ...parts, attest: changed, signature: ak.sign(changed) });
+    assert.deepEqual(failureOf(quote).kind, 'quote_malformed');
+  }
+});
+
 test('a quote for another nonce is refused', () => {
   assert.equal(kind(text, { nonce: Buffer.from('AbCdEfGhIjKlMnOpQrSu') }), 'quote_nonce_mismatch');
   assert.equal(kind(text, { nonce: Buffer.alloc(0) }), 'quote_nonce_mismatch');

@@ -62,6 +62,10 @@ test('a signature of another type than the key, another algorithm, or SM3 is not
   assert(rsaSignature.type === 'rsassa' && eccSignature.type === 'ecdsa');
   assert.equal(verifySignature(ecc.publicKey, rsaSignature, message), false);
   assert.equal(verifySignature(rsa.publicKey, eccSignature, message), false);
+  const der = sign('sha256', message, ecc.privateKey);
+  for (const type of ['rsassa', 'rsapss'] as const) {
+    assert.equal(verifySignature(ecc.publicKey, { type, hash: 'sha256', signature: der }, message), false);
+  }
   for (const type of ['ecdaa', 'ecschnorr', 'sm2'] as const) {
     assert.equal(verifySignature(ecc.publicKey, { ...eccSignature, type }, message), false);
   }
