@@ -43,7 +43,7 @@ export async function openServerTls(config: RegistrarConfig, log: Log): Promise<
       ? `${startVerifier}, or set tls_dir = generate`
       : 'check tls_dir, server_cert and server_key';
   const clients = config.trusted_client_ca.includes('default')
-    ? `${startVerifier}, or name the CA of your administrators in trusted_client_ca`
+    ? `${startVerifier}, or (not with tls_dir = generate) name the CA of your administrators in trusted_client_ca`
     : 'check trusted_client_ca';
   const tls = {
     certPem: await read(server.certificate, own),
