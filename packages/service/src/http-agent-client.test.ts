@@ -124,6 +124,17 @@ test('an impostor gets no request, whoever issued its certificate', async (t) =>
   }
 });
 
+test('an impostor does not get in with the session of a connection that was refused', async (t) => {
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    const { port, requests } = await serve(t, await testAgentIdentity('agent-1'), { maxVersion });
+    const client = family(t).open(at(port));
+    for (let count = 0; count < 3; count++) {
+      await assert.rejects(client.request(GET), failure('pinned_certificate_mismatch'), maxVersion);
+    }
+    assert.equal(requests(), 0);
+  }
+});
+
 test('an impostor that resumes nothing of ours is still found out after a good connection', async (t) => {
   const first = await serve(t);
   const client = family(t, { keepAliveMs: 0 }).open(at(first.port));

@@ -54,7 +54,6 @@ export function connectPinned(
       .off('close', onClose)
       .on('error', () => {});
     socket.destroy();
-    delete session.ticket;
     done(error, null);
   };
   const onError = (error: Error): void => {
@@ -75,7 +74,6 @@ export function connectPinned(
   const onClose = (): void =>
     fail(new HttpClientError('connection_closed', target.endpoint, 'it closed the connection during the handshake.'));
   let checked = false;
-  let early: Buffer | undefined;
   const onSecure = (): void => {
     const resumed = ticket !== undefined && socket.isSessionReused();
     if (!resumed && socket.getPeerX509Certificate()?.raw.equals(target.pin) !== true) {
@@ -90,16 +88,14 @@ export function connectPinned(
       return;
     }
     checked = true;
-    if (early && !session.refused) session.ticket = early;
     clearTimeout(timer);
     socket.off('error', onError).off('close', onClose);
     keepFirstError(socket);
     done(null, socket);
   };
   socket.on('session', (fresh) => {
-    // TLS 1.2 offers a session before the peer was checked.
-    if (!checked) early = fresh;
-    else if (!session.refused) session.ticket = fresh;
+    // Also comes after the check failed: a session of an impostor must not become a way in.
+    if (checked && !session.refused) session.ticket = fresh;
   });
   socket.once('error', onError).once('close', onClose).once('secureConnect', onSecure);
 }
