@@ -549,6 +549,27 @@ test('closing drops kept-alive connections, lets an answer finish and does not w
   await Promise.all(gone);
 });
 
+test('a request that gets in while the server closes is answered as always, not with 503', async () => {
+  const app = buildHttpServer({ log, bodyLimitBytes: 10 });
+  app.get('/version', { config: action('read_version') }, async () => ({}));
+  const closing = Promise.withResolvers<void>();
+  const answered = Promise.withResolvers<void>();
+  app.addHook('preClose', async () => {
+    closing.resolve();
+    await answered.promise;
+  });
+  const { port } = await listenOn(app, { host: '127.0.0.1', port: 0 });
+  const keptAlive = await open(port, 'GET /version HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(keptAlive, 'data');
+  const closed = app.close();
+  await closing.promise;
+  keptAlive.write('GET /version HTTP/1.1\r\nHost: x\r\n\r\n');
+  const [answer] = await once(keptAlive, 'data');
+  answered.resolve();
+  assert.match(String(answer), /^HTTP\/1\.1 200 /);
+  await closed;
+});
+
 test('two servers of one program start together or not at all', async () => {
   const build = (options: Partial<HttpServerOptions>) => {
     const app = buildHttpServer({ log, bodyLimitBytes: 1000, ...options });

@@ -104,6 +104,8 @@ function newFastify(options: HttpServerOptions, timeouts: HttpServerTimeouts): F
     requestTimeout: timeouts.requestMs,
     keepAliveTimeout: timeouts.keepAliveMs,
     forceCloseConnections: 'idle' as const,
+    // A verifier takes 503 for a verdict on the agent; what still gets in while we close is answered as always.
+    return503OnClosing: false,
     exposeHeadRoutes: false,
     requestIdHeader: false as const,
     genReqId: requestId,
