@@ -104,7 +104,7 @@ const verifierIni = (s: Settings) =>
       max_workers: s.verifierWorkers,
       exponential_backoff: false,
       retry_interval: 1,
-      max_retries: 3,
+      max_retries: 15,
       quote_interval: s.quoteIntervalSeconds,
       max_upload_size: 104857600,
       request_timeout: '60.0',
