@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { startTpmMultiplexer } from '@keylime/testing/tpm-multiplexer';
+import { startTpmMultiplexer } from '@keylime/software-tpm/tpm-multiplexer';
 import { freePorts, runProgram, startProgram, waitFor } from './processes.ts';
 
 /** State of a manufactured software TPM, to be copied for each machine, and the CAs of its EK certificate. */

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { type Swtpm, startSwtpm } from '@keylime/testing/swtpm';
+import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
 import { testCa } from '@keylime/testing/test-certificates';
 import { startTestRegistrar, type TestRegistrar } from './test-registrar.ts';
 

@@ -11,7 +11,7 @@ import type { QuoteResults } from '@keylime/api/agent/quote';
 import { digest, extend } from '@keylime/core/digest';
 import { type AgentConfig, loadAgentConfig } from '@keylime/service/config';
 import { openLog } from '@keylime/service/log';
-import { type Swtpm, startSwtpm } from '@keylime/testing/swtpm';
+import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
 import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
 import { DATA_PCR } from '@keylime/tpm/pcr-selection';
 import { decodePublic } from '@keylime/tpm/public';

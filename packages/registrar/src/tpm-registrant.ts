@@ -1,4 +1,4 @@
-import { startSwtpm } from '@keylime/testing/swtpm';
+import { startSwtpm } from '@keylime/software-tpm/swtpm';
 import { type AkAlgorithms, activateCredential, createAk } from '@keylime/tpm/ak';
 import { authTag, decodeChallenge } from '@keylime/tpm/credential';
 import { createEk, type EkAlgorithm, readEkCertificate } from '@keylime/tpm/ek';

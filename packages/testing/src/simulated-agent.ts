@@ -1,18 +1,29 @@
 import { digest, digestSize, extend, type HashAlgorithm } from '@keylime/core/digest';
 import { recordImaNg } from '@keylime/ima/record';
-import type { SoftwareAk } from './software-ak.ts';
+import type { QuoteOptions, SoftwareAk } from './software-ak.ts';
+
+export type QuoteQuery = {
+  readonly nonce: string;
+  readonly mask: number;
+  readonly partial: boolean;
+  readonly entry: number;
+};
+
+/** What somebody with root on the machine changes in a truthful answer. */
+export type QuoteLies = {
+  /** The text of the quote, from what the truthful one would be about. */
+  readonly quote?: (truth: QuoteOptions) => string;
+  readonly results?: (truth: Readonly<Record<string, unknown>>) => Record<string, unknown>;
+};
 
 /** An attester without a TPM: it signs in software and measures what it is told to. */
 export type SimulatedAgent = {
   /** `results` of the answer to an integrity quote request. */
-  readonly integrityQuote: (query: {
-    readonly nonce: string;
-    readonly mask: number;
-    readonly partial: boolean;
-    readonly entry: number;
-  }) => Record<string, unknown>;
+  readonly integrityQuote: (query: QuoteQuery, lies?: QuoteLies) => Record<string, unknown>;
   /** Appends an entry to the list and extends PCR 10. */
   readonly measure: (path: string, content: Uint8Array) => void;
+  /** Appends any line (with its line feed), and extends PCR 10 with any value, as root can. */
+  readonly append: (line: string, extendValue?: Uint8Array) => void;
   /** As after a reboot: an empty list but for the boot aggregate, PCR 10 and the TPM's counts as they then are. */
   readonly reboot: () => void;
 };
@@ -48,17 +59,18 @@ export function simulatedAgent(options: {
   reboot();
 
   return {
-    integrityQuote({ nonce, mask, partial, entry }) {
+    integrityQuote({ nonce, mask, partial, entry }, lies = {}) {
       clock += 1n;
       const from = entry > lines.length ? 0 : entry;
-      return {
-        quote: options.ak.quote({
-          nonce: Buffer.from(nonce),
-          mask,
-          pcrs: new Map([[IMA_PCR, pcr]]),
-          bindingPublicKeyPem: options.transportKeyPem,
-          clockInfo: { clock, resetCount, restartCount: 0, safe: true },
-        }),
+      const quoted: QuoteOptions = {
+        nonce: Buffer.from(nonce),
+        mask,
+        pcrs: new Map([[IMA_PCR, pcr]]),
+        bindingPublicKeyPem: options.transportKeyPem,
+        clockInfo: { clock, resetCount, restartCount: 0, safe: true },
+      };
+      const results = {
+        quote: (lies.quote ?? options.ak.quote)(quoted),
         hash_alg: BANK,
         enc_alg: options.encAlg,
         sign_alg: options.signAlg,
@@ -67,6 +79,11 @@ export function simulatedAgent(options: {
           ? { ima_measurement_list: lines.slice(from).join(''), ima_measurement_list_entry: from }
           : {}),
       };
+      return lies.results?.(results) ?? results;
+    },
+    append(line, extendValue) {
+      lines.push(line);
+      if (extendValue !== undefined) pcr = extend(BANK, pcr, extendValue);
     },
     measure: (path, content) => record(path, digest(BANK, content)),
     reboot,

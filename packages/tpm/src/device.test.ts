@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import { counted, encode, nothing, struct, u16, u32 } from '@keylime/core/codec';
 import { digest } from '@keylime/core/digest';
 import { softwareAk } from '@keylime/testing/software-ak';
-import { type Swtpm, startSwtpm } from '@keylime/testing/swtpm';
+import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
 import { type Ak, type AkAlgorithms, activateCredential, akTemplate, createAk, loadAk } from './ak.ts';
 import { activeBanks, signingAlgorithms, vendorString } from './capabilities.ts';
 import { verifyCertify } from './certify.ts';

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { startSwtpm } from '@keylime/testing/swtpm';
+import { startSwtpm } from '@keylime/software-tpm/swtpm';
 
 test('the example of the README does what it says', async (t) => {
   const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');

@@ -1,9 +1,9 @@
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { startSwtpm } from '@keylime/testing/swtpm';
-import { startTpmMultiplexer } from '@keylime/testing/tpm-multiplexer';
+import { type MeasurementRecorder, openRecorder } from '@keylime/software-tpm/recorder';
+import { startSwtpm } from '@keylime/software-tpm/swtpm';
+import { startTpmMultiplexer } from '@keylime/software-tpm/tpm-multiplexer';
 import { execute } from './process.ts';
-import { type MeasurementRecorder, openRecorder } from './recorder.ts';
 
 /** A machine to try the system on: a software TPM, and programs whose start is measured. */
 export type Machine = {

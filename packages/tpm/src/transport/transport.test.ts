@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { startSwtpm } from '@keylime/testing/swtpm';
+import { startSwtpm } from '@keylime/software-tpm/swtpm';
 import { vendorString } from '../capabilities.ts';
 import { GetRandom } from '../commands.ts';
 import { openTransport } from '../tcti.ts';
