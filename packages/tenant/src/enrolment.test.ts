@@ -239,3 +239,52 @@ test('delete waits for an agent whose last attestation is running, at the verifi
   );
   assert.equal(outcome.messages.at(-1), `INFO - Agent ${AGENT} deleted from the CV`);
 });
+
+test('an agent that registered without TLS is asked in clear, with a warning', async (t) => {
+  const scene = await openScene(t, { plainAgent: true, record: { mtls_cert: 'disabled' } });
+  const outcome = await scene.tenant(['-u', AGENT]);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.ok(outcome.messages.some((line) => line.startsWith('WARNING - mTLS for Agent')));
+  assert.equal(JSON.parse(scene.changes()[0]?.body ?? '').mtls_cert, 'disabled');
+});
+
+test('an agent of which the registrar has no certificate is not asked in clear unless the operator turned mTLS off', async (t) => {
+  const scene = await openScene(t, { plainAgent: true, record: { mtls_cert: null } });
+  const outcome = await scene.tenant(['-u', AGENT]);
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.messages.at(-1) ?? '', /registered no TLS certificate/);
+  assert.deepEqual(scene.agent.seen, []);
+  assert.equal((await scene.tenant(['-u', AGENT], { enable_agent_mtls: 'False' })).code, 0);
+});
+
+test('an address that would make another URL, or none at all, is refused', async (t) => {
+  for (const record of [{ ip: '127.0.0.1/x' }, { ip: 'a@b' }, { ip: null }, { port: null }]) {
+    const scene = await openScene(t, { record });
+    const outcome = await scene.tenant(['-u', AGENT]);
+    assert.equal(outcome.code, 1, outcome.stdout);
+    assert.match(outcome.messages.at(-1) ?? '', /this is no host and port|The registrar has no address/);
+    assert.deepEqual(scene.changes(), []);
+  }
+});
+
+test('a record that lacks a field is refused with its name', async (t) => {
+  const scene = await openScene(t, { record: { ek_tpm: undefined, regcount: undefined } });
+  const outcome = await scene.tenant(['-u', AGENT]);
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.messages.at(-1) ?? '', /sent a record of agent .* without regcount, ek_tpm/);
+});
+
+test('an agent that registered several times and fails its quote is pointed out', async (t) => {
+  const scene = await openScene(t, { record: { regcount: 2 }, quote: { nonce: 'x' } });
+  const outcome = await scene.tenant(['-u', AGENT]);
+  assert.ok(outcome.messages.some((line) => line.startsWith('WARNING - Agent') && line.includes('registered 2 times')));
+});
+
+test('--agent-api-version is spoken without negotiation, and must be one of ours', async (t) => {
+  const scene = await openScene(t);
+  assert.equal((await scene.tenant(['-u', AGENT, '--agent-api-version', '2.1'])).code, 0);
+  assert.match(scene.agent.seen[0]?.path ?? '', /^\/v2\.1\/quotes\/identity/);
+  assert.equal(JSON.parse(scene.changes()[0]?.body ?? '').supported_version, '2.1');
+  const outcome = await scene.tenant(['-u', AGENT, '--supported-version', '1.0']);
+  assert.match(outcome.messages.at(-1) ?? '', /API version "1\.0" of agents is not supported by this version yet/);
+});

@@ -251,3 +251,11 @@ test('a bad configuration is told with file and line, with exit code 1', async (
   assert.equal(outcome.code, 1);
   assert.match(outcome.stderr, /tenant\.conf:\d+: require_ek_cert = "perhaps": expected True or False/);
 });
+
+test('a file of trusted CAs without a certificate trusts nobody', async (t) => {
+  const lab = openLab(t);
+  writeFileSync(path.join(lab.workDir, 'cv_ca', 'cacert.crt'), '');
+  const outcome = await lab.run(['-c', 'cvlist']);
+  assert.equal(outcome.code, 1);
+  assert.match(outcome.messages.at(-1) ?? '', /There is no trusted CA for https:/);
+});

@@ -40,6 +40,8 @@ export type Twist = {
   readonly agentFirst?: readonly ReturnType<Respond>[];
   readonly verifier?: Respond;
   readonly certificates?: { readonly verifier?: KeyPair; readonly registrar?: KeyPair; readonly agent?: KeyPair };
+  /** The agent speaks HTTP without TLS. */
+  readonly plainAgent?: boolean;
   /** The store of TPM makers' certificates stays empty. */
   readonly emptyStore?: boolean;
 };
@@ -106,16 +108,19 @@ export async function openScene(t: TestContext, twist: Twist = {}): Promise<Scen
   };
 
   const first = [...(twist.agentFirst ?? [])];
-  const agent = await lab.serve(({ path: url }) => {
-    if (first.length > 0) return first.shift();
-    if (url === '/version') {
-      return envelope(200, 'Success', { supported_version: '2.6', supported_versions: ['2.1', '2.2', '2.5', '2.6'] });
-    }
-    const nonce = new URL(url, 'https://agent').searchParams.get('nonce') ?? '';
-    const text = quote(twist.quotedBy ?? tpm, { nonce, transportKey: transport, ...twist.quote });
-    const names = { hash_alg: 'sha256', enc_alg: 'rsa2048', sign_alg: 'rsassa' };
-    return envelope(200, 'Success', { quote: text, ...names, pubkey: transport, ...twist.evidence });
-  }, certificate('agent'));
+  const agent = await lab.serve(
+    ({ path: url }) => {
+      if (first.length > 0) return first.shift();
+      if (url === '/version') {
+        return envelope(200, 'Success', { supported_version: '2.6', supported_versions: ['2.1', '2.2', '2.5', '2.6'] });
+      }
+      const nonce = new URL(url, 'https://agent').searchParams.get('nonce') ?? '';
+      const text = quote(twist.quotedBy ?? tpm, { nonce, transportKey: transport, ...twist.quote });
+      const names = { hash_alg: 'sha256', enc_alg: 'rsa2048', sign_alg: 'rsassa' };
+      return envelope(200, 'Success', { quote: text, ...names, pubkey: transport, ...twist.evidence });
+    },
+    twist.plainAgent ? { plain: true } : certificate('agent'),
+  );
   const registrar = await lab.serve(({ path: url }) => {
     if (url === '/version') return versions;
     if (url !== `/v2.6/agents/${AGENT}`) return envelope(404, `Agent with ID '${url}' not found`);
