@@ -5,6 +5,7 @@ type Benchmark = { readonly run: (args: readonly string[]) => Promise<object> };
 
 const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   'quote-verify': () => import('./quote-verify.ts'),
+  'ima-replay': () => import('./ima-replay.ts'),
   'pull-fleet': () => import('./pull-fleet.ts'),
 };
 

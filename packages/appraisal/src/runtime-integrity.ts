@@ -1,9 +1,16 @@
 import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
 import { encodeUtf8 } from '@keylime/ima/list-text';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
-import { type ImaExtendMode, replayImaList } from '@keylime/ima/replay';
+import type { ImaExtendMode } from '@keylime/ima/replay';
+import { scanImaList } from '@keylime/ima/scan';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
-import { BOOT_AGGREGATE, judgeLine, type MeasurementFailure, type MeasurementRules } from './measurement.ts';
+import {
+  BOOT_AGGREGATE,
+  judgeFileDigest,
+  judgeLine,
+  type MeasurementFailure,
+  type MeasurementRules,
+} from './measurement.ts';
 
 /** Why a measurement list was not accepted. */
 export type RuntimeIntegrityFailure =
@@ -55,6 +62,16 @@ export const MAX_FAILURES = 100;
  * `runningPcr` belongs to cannot match: ask for the full list first.
  */
 export function appraiseRuntimeIntegrity(evidence: RuntimeIntegrityEvidence): RuntimeIntegrity {
+  const steps = appraiseRuntimeIntegrityInSteps(evidence);
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  return step.value;
+}
+
+/** The same in steps of at most 512 entries, between which a service can do other work; returns what the last gives. */
+export function* appraiseRuntimeIntegrityInSteps(
+  evidence: RuntimeIntegrityEvidence,
+): Generator<void, RuntimeIntegrity> {
   const { bank, firstEntry, quotedPcr, policy, violations } = evidence;
   const list = typeof evidence.list === 'string' ? encodeUtf8(evidence.list) : evidence.list;
   const zeros = new Uint8Array(digestSize(bank));
@@ -63,7 +80,7 @@ export function appraiseRuntimeIntegrity(evidence: RuntimeIntegrityEvidence): Ru
   const failures = new FailureList();
   let violationCount = 0;
   let startsWithBootAggregate = false;
-  const replay = replayImaList(
+  const replay = yield* scanImaList(
     {
       list,
       firstIndex: firstEntry,
@@ -73,12 +90,19 @@ export function appraiseRuntimeIntegrity(evidence: RuntimeIntegrityEvidence): Ru
       logHashAlgorithm: policy.logHashAlgorithm,
       ...(evidence.extendMode && { extendMode: evidence.extendMode }),
     },
-    (line) => {
-      if (line.violation) violationCount++;
-      if (line.index === 0) {
-        startsWithBootAggregate = !line.violation && line.parsed.ok && line.parsed.value.path === BOOT_AGGREGATE;
-      }
-      failures.add(judgeLine(line, rules));
+    {
+      file(index, path, hex) {
+        if (index === 0) startsWithBootAggregate = path === BOOT_AGGREGATE;
+        const failure = judgeFileDigest(index, path, hex, rules);
+        if (failure !== undefined) failures.add([failure]);
+      },
+      line(line) {
+        if (line.violation) violationCount++;
+        if (line.index === 0) {
+          startsWithBootAggregate = !line.violation && line.parsed.ok && line.parsed.value.path === BOOT_AGGREGATE;
+        }
+        failures.add(judgeLine(line, rules));
+      },
     },
   );
 
@@ -111,6 +135,9 @@ class FailureList {
 
   add(failures: readonly RuntimeIntegrityFailure[]): void {
     this.count += failures.length;
-    if (this.first.length < MAX_FAILURES) this.first.push(...failures.slice(0, MAX_FAILURES - this.first.length));
+    for (const failure of failures) if (this.first.length < MAX_FAILURES) this.first.push(copied(failure));
   }
 }
+
+/** A copy without the list: a path is a part of a long text, which it would keep in memory. */
+const copied = (failure: RuntimeIntegrityFailure): RuntimeIntegrityFailure => JSON.parse(JSON.stringify(failure));

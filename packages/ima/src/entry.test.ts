@@ -121,6 +121,7 @@ test('a name may hold any byte but newline and NUL, and is shown as text', () =>
 const HASH = '1'.repeat(40);
 for (const [line, problem] of [
   ['', 'field_count'],
+  [`10 ${HASH} ima-buf sha256:${D} ${NAME} ${'0'.repeat(1 << 20)}`, 'line_length'],
   ['10', 'field_count'],
   [`10 ${HASH} ima-ng`, 'field_count'],
   [`10 ${HASH} ima-ng sha256:${D}`, 'field_count'],

@@ -24,7 +24,10 @@ export type ImaEntry = {
 };
 
 /** The part of a line that cannot be read. */
-export type ImaProblem = 'field_count' | 'pcr' | 'template_hash' | 'template' | ImaFieldId;
+export type ImaProblem = 'line_length' | 'field_count' | 'pcr' | 'template_hash' | 'template' | ImaFieldId;
+
+/** No kernel prints more: a name has at most 4,096 bytes, and buffers and signatures are far from half of this. */
+const LONGEST_LINE = 1 << 20;
 
 /**
  * Parses one line of `ascii_runtime_measurements` without its newline, given as bytes or as text of one character per
@@ -32,6 +35,7 @@ export type ImaProblem = 'field_count' | 'pcr' | 'template_hash' | 'template' | 
  * Documentation/security/IMA-templates.rst.
  */
 export function parseImaLine(line: string | Uint8Array): Parsed<ImaEntry, ImaProblem> {
+  if (line.length > LONGEST_LINE) return bad('line_length');
   const text =
     typeof line === 'string' ? line : Buffer.from(line.buffer, line.byteOffset, line.length).toString('latin1');
   // A one-digit PCR is padded with a leading space; an empty last field leaves a trailing one.

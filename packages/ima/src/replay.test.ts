@@ -33,7 +33,10 @@ function part(list: string | Buffer, quoted: string | Buffer, more: Partial<ImaL
 
 function replayed(input: ImaListPart) {
   const lines: ImaLine[] = [];
-  const { runningPcr, ...replay } = replayImaList(input, (line) => lines.push(line));
+  const steps = replayImaList(input);
+  let step = steps.next();
+  for (; !step.done; step = steps.next()) lines.push(step.value);
+  const { runningPcr, ...replay } = step.value;
   const wrong = lines.filter(
     ({ parsed, computedHash, violation }) => !parsed.ok || (!violation && parsed.value.templateHash !== computedHash),
   );

@@ -49,12 +49,12 @@ export type ImaReplay = {
 
 /**
  * Replays a part of a measurement list, comparing the running value with the quoted one after each entry; the first match
- * counts. `visit` sees the entries in order up to the match; later ones are only counted, for nothing certifies them.
- * A line that does not parse extends nothing, so that the quoted value cannot be met after it (unless it was added).
- * Plain and slow: the test oracle of `scanImaList`. Source: TCG PC Client PFP 1.05 section 3.3; Linux ima_queue.c
- * `ima_add_template_entry`, `ima_pcr_extend`.
+ * counts. Yields the entries in order up to the match; later ones are only counted, for nothing certifies them. A line
+ * that does not parse extends nothing, so that the quoted value cannot be met after it (unless it was added). Plain and
+ * slow: `scanImaList` does the same faster and is tested against it. Source: Linux ima_queue.c `ima_add_template_entry`,
+ * `ima_pcr_extend`.
  */
-export function replayImaList(part: ImaListPart, visit: (line: ImaLine) => void): ImaReplay {
+export function* replayImaList(part: ImaListPart): Generator<ImaLine, ImaReplay> {
   const extendMode = part.extendMode ?? 'bank';
   let running: Buffer = Buffer.from(part.runningPcr);
   let entryCount = 0;
@@ -64,14 +64,14 @@ export function replayImaList(part: ImaListPart, visit: (line: ImaLine) => void)
     if (certifiedCount !== undefined) continue;
     const parsed = parseImaLine(line);
     if (!parsed.ok) {
-      visit({ index, line, parsed, violation: false });
+      yield { index, line, parsed, violation: false };
       continue;
     }
     const entry = parsed.value;
     const violation = isViolation(entry, part.logHashAlgorithm);
     const computedHash = digest(part.logHashAlgorithm, entry.templateInput).toString('hex');
     running = extend(part.bank, running, extendValue(entry, violation, part.bank, extendMode));
-    visit({ index, line, parsed, computedHash, violation });
+    yield { index, line, parsed, computedHash, violation };
     if (running.equals(part.quotedPcr)) certifiedCount = entryCount;
   }
   return { entryCount, certifiedCount, runningPcr: running };

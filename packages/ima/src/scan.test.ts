@@ -1,0 +1,212 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { digest, digestSize, type HashAlgorithm } from '@keylime/core/digest';
+import fc from 'fast-check';
+import { parseImaLine } from './entry.ts';
+import { type ImaLine, type ImaListPart, type ImaReplay, replayImaList } from './replay.ts';
+import { scanImaList } from './scan.ts';
+
+type Seen = string | ImaLine;
+
+/** What the plain replay finds, in the terms of `ImaVisitor`. */
+function plainly(part: ImaListPart): [Seen[], ImaReplay] {
+  const seen: Seen[] = [];
+  const steps = replayImaList(part);
+  let step = steps.next();
+  for (; !step.done; step = steps.next()) seen.push(described(step.value));
+  return [seen, step.value];
+}
+
+/** An ordinary file as the visitor's `file` is told of it; every other line as it is. */
+function described(line: ImaLine): Seen {
+  if (!line.parsed.ok || line.violation) return line;
+  const { pcr, path, template, templateHash, fileDigest } = line.parsed.value;
+  if (pcr !== 10 || (template !== 'ima-ng' && template !== 'ima-sig') || templateHash !== line.computedHash)
+    return line;
+  return `${line.index} ${path} ${fileDigest.hex}`;
+}
+
+function scanned(part: ImaListPart): [Seen[], ImaReplay, files: number] {
+  const seen: Seen[] = [];
+  let files = 0;
+  const steps = scanImaList(part, {
+    file: (index, path, hex) => {
+      files++;
+      seen.push(`${index} ${path} ${hex}`);
+    },
+    line: (line) => seen.push(described(line)),
+  });
+  let step = steps.next();
+  for (; !step.done; step = steps.next());
+  return [seen, step.value, files];
+}
+
+function part(list: Buffer, more: Partial<ImaListPart> = {}): ImaListPart {
+  const size = digestSize(more.bank ?? 'sha256');
+  return {
+    list,
+    firstIndex: 0,
+    bank: 'sha256',
+    runningPcr: Buffer.alloc(size),
+    quotedPcr: Buffer.alloc(size, 1),
+    logHashAlgorithm: 'sha1',
+    ...more,
+  };
+}
+
+function assertSame(input: ImaListPart): void {
+  const [seen, replay] = plainly(input);
+  const [fastSeen, fastReplay] = scanned(input);
+  assert.deepEqual(fastSeen, seen);
+  assert.deepEqual(fastReplay, replay);
+}
+
+const vector = readFileSync(new URL('../../testing/vectors/debian12-uefi-vm/ima-after-evil.txt', import.meta.url));
+
+test('the list of a real machine is read the fast way to its last lines, and the same is found', () => {
+  const input = part(vector, { quotedPcr: Buffer.alloc(32, 1), runningPcr: Buffer.alloc(32) });
+  assertSame(input);
+  const [seen, , files] = scanned(input);
+  assert.deepEqual([seen.length, files], [369, 369 - 2]);
+});
+
+test('wherever the quote stands, the fast way stops where the plain one does', () => {
+  const pcrs: Buffer[] = [];
+  for (const upTo of [0, 1, 2, 3, 4, 5, 100, 366, 367, 368, 369]) {
+    const list = Buffer.from(vector.toString('latin1').split('\n').slice(0, upTo).join('\n'), 'latin1');
+    const [, { runningPcr }] = plainly(part(list, { runningPcr: Buffer.alloc(32) }));
+    pcrs.push(runningPcr);
+  }
+  for (const quotedPcr of pcrs) assertSame(part(vector, { quotedPcr, runningPcr: Buffer.alloc(32) }));
+});
+
+const hex = fc.uint8Array({ minLength: 64, maxLength: 64 }).map((bytes) => Buffer.from(bytes).toString('hex'));
+const name = fc.oneof(
+  fc
+    .string({ unit: fc.constantFrom('/', 'a', 'é', ' ', '_', '\udcff'), maxLength: 150 })
+    .map((text) => Buffer.from(text)),
+  fc.uint8Array({ maxLength: 80 }).map((bytes) => Buffer.from(bytes)),
+  fc.constantFrom(4000, 4096, 4097, 9000).map((length) => Buffer.alloc(length, 'n')),
+);
+const fileDigest = fc
+  .tuple(
+    fc.constantFrom<HashAlgorithm | 'md5'>('sha256', 'sha256', 'sha1', 'sha384', 'sha512', 'md5'),
+    hex,
+    fc.boolean(),
+  )
+  .map(
+    ([algorithm, digits, wrong]) =>
+      `${algorithm}:${digits.repeat(2).slice(0, 2 * (algorithm === 'md5' ? 16 : digestSize(algorithm)) - (wrong ? 1 : 0))}`,
+  );
+const signature = fc.oneof(
+  fc.constantFrom(
+    '',
+    '00',
+    '0302',
+    '030204f3452d230000',
+    '030204f3452d230001ab',
+    '030204f3452d230001',
+    `030204f3452d230100${'ab'.repeat(256)}`,
+    '03 02',
+    'zz',
+  ),
+  hex,
+);
+const column = fc.constantFrom('right', 'right', 'right', 'wrong', 'zeros', 'ones', 'short', 'upper');
+
+/** Lines of every kind, most of them ordinary. */
+const line = fc
+  .record({
+    pcr: fc.constantFrom('10', '10', '10', ' 9', '11'),
+    template: fc.constantFrom('ima-ng', 'ima-ng', 'ima-sig', 'ima-sig', 'ima-buf', 'ima', 'ima-xx'),
+    fileDigest,
+    name,
+    signature,
+    column,
+  })
+  .map(({ pcr, template, fileDigest: field, name: path, signature: last, column: kind }) => {
+    const rest = template === 'ima-sig' || template === 'ima-buf' ? ` ${last}` : '';
+    const fields = Buffer.concat([Buffer.from(` ${template} ${field} `), path, Buffer.from(rest)]);
+    return (algorithm: HashAlgorithm): Buffer => {
+      const parsed = parseImaLine(Buffer.concat([Buffer.from(`10 ${'1'.repeat(40)}`), fields]));
+      const right = parsed.ok
+        ? digest(algorithm, parsed.value.templateInput).toString('hex')
+        : '2'.repeat(2 * digestSize(algorithm));
+      const columns = {
+        right,
+        wrong: right.replace(/^./, (digit) => (digit === '0' ? '1' : '0')),
+        zeros: right.replace(/./g, '0'),
+        ones: right.replace(/./g, 'f'),
+        short: right.slice(2),
+        upper: right.toUpperCase(),
+      };
+      return Buffer.concat([Buffer.from(`${pcr} ${columns[kind as keyof typeof columns]}`), fields]);
+    };
+  });
+
+test('the fast way finds what the plain one does, whatever is in the list', () => {
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.oneof(
+          { weight: 20, arbitrary: line },
+          { weight: 1, arbitrary: fc.constantFrom('', 'nonsense', '10 ').map((text) => () => Buffer.from(text)) },
+        ),
+        { maxLength: 40 },
+      ),
+      fc.constantFrom<[HashAlgorithm, HashAlgorithm]>(
+        ['sha256', 'sha1'],
+        ['sha256', 'sha256'],
+        ['sha1', 'sha1'],
+        ['sha256', 'sha384'],
+      ),
+      fc.boolean(),
+      fc.nat(45),
+      (lines, [bank, logHashAlgorithm], newlineAtEnd, quotedAfter) => {
+        const texts = lines.map((make) => make(logHashAlgorithm));
+        const list = Buffer.concat(
+          texts.flatMap((text, i) => (i < texts.length - 1 || newlineAtEnd ? [text, Buffer.from('\n')] : [text])),
+        );
+        const head = Buffer.concat(texts.slice(0, quotedAfter).flatMap((text) => [text, Buffer.from('\n')]));
+        const [, { runningPcr: quotedPcr }] = plainly(
+          part(head, { bank, logHashAlgorithm, runningPcr: Buffer.alloc(digestSize(bank)) }),
+        );
+        const runningPcr = Buffer.alloc(digestSize(bank));
+        assertSame(part(list, { bank, logHashAlgorithm, runningPcr, quotedPcr, firstIndex: 5 }));
+        assertSame(part(list, { bank, logHashAlgorithm, runningPcr, firstIndex: 5 }));
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+test('more entries than fit into one batch are the same as in one piece', () => {
+  const many = Buffer.concat(Array.from({ length: 4 }, () => vector));
+  assertSame(part(many, { runningPcr: Buffer.alloc(32) }));
+  const [, { runningPcr: quotedPcr }] = plainly(
+    part(many.subarray(0, many.lastIndexOf('\n', -5000)), { runningPcr: Buffer.alloc(32) }),
+  );
+  assertSame(part(many, { runningPcr: Buffer.alloc(32), quotedPcr }));
+});
+
+test('two lists read in turns do not disturb each other', () => {
+  const input = part(Buffer.concat(Array.from({ length: 4 }, () => vector)), { runningPcr: Buffer.alloc(32) });
+  const quiet = { file: () => {}, line: () => {} };
+  const [one, two] = [scanImaList(input, quiet), scanImaList(input, quiet)];
+  let [a, b] = [one.next(), two.next()];
+  for (; !a.done && !b.done; a = one.next(), b = two.next());
+  assert.deepEqual(a.value, plainly(input)[1]);
+  assert.deepEqual(b.value, a.value);
+});
+
+test('blank lines without end are read in pieces', () => {
+  const steps = scanImaList(part(Buffer.alloc(3 << 20, '\n'), { runningPcr: Buffer.alloc(32) }), {
+    file: () => assert.fail(),
+    line: () => assert.fail(),
+  });
+  let pieces = 0;
+  let step = steps.next();
+  for (; !step.done; step = steps.next()) pieces++;
+  assert.deepEqual([pieces, step.value.entryCount], [3, 0]);
+});

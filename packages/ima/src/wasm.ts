@@ -1,0 +1,138 @@
+/*
+ * The few WebAssembly instructions that sha-module.ts needs, as functions that return bytes. An operand comes before its
+ * operator, so an expression is the concatenation of its parts. Source: WebAssembly Core Specification 2.0, chapter 5.
+ */
+
+/** Instructions in binary form. */
+export type Code = readonly number[];
+
+export type ValueType = 'i32' | 'v128';
+
+const VALUE_TYPES = { i32: 0x7f, v128: 0x7b } as const;
+const SIMD = 0xfd;
+const EMPTY_BLOCK = 0x40;
+const ALIGN_4 = 2;
+const ALIGN_16 = 4;
+
+function unsigned(value: number): Code {
+  const low = value & 0x7f;
+  return value > 0x7f ? [low | 0x80, ...unsigned(value >>> 7)] : [low];
+}
+
+function signed(value: number): Code {
+  const low = value & 0x7f;
+  const rest = value >> 7;
+  const done = (rest === 0 && (low & 0x40) === 0) || (rest === -1 && (low & 0x40) !== 0);
+  return done ? [low] : [low | 0x80, ...signed(rest)];
+}
+
+const operator =
+  (...opcode: number[]) =>
+  (...operands: Code[]): Code => [...operands.flat(), ...opcode];
+
+export const get = (local: number): Code => [0x20, ...unsigned(local)];
+export const set = (local: number, value: Code): Code => [...value, 0x21, ...unsigned(local)];
+export const tee = (local: number, value: Code): Code => [...value, 0x22, ...unsigned(local)];
+
+/** Repeats `body` while the condition at its end is not zero. */
+export const repeatWhile = (body: Code, condition: Code): Code => [
+  0x03,
+  EMPTY_BLOCK,
+  ...body,
+  ...condition,
+  0x0d,
+  0x00,
+  0x0b,
+];
+export const when = (condition: Code, body: Code): Code => [...condition, 0x04, EMPTY_BLOCK, ...body, 0x0b];
+export const returned = (value: Code): Code => [...value, 0x0f];
+
+export const i32 = {
+  constant: (value: number): Code => [0x41, ...signed(value | 0)],
+  load: (address: Code, offset: number): Code => [...address, 0x28, ALIGN_4, ...unsigned(offset)],
+  store: (address: Code, offset: number, value: Code): Code => [
+    ...address,
+    ...value,
+    0x36,
+    ALIGN_4,
+    ...unsigned(offset),
+  ],
+  isZero: operator(0x45),
+  add: operator(0x6a),
+  and: operator(0x71),
+  or: operator(0x72),
+  xor: operator(0x73),
+  shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), 0x74],
+  shiftRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), 0x76],
+  rotateRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), 0x78],
+};
+
+/** Four 32-bit lanes. */
+export const v128 = {
+  load: (address: Code, offset: number): Code => [...address, SIMD, 0x00, ALIGN_16, ...unsigned(offset)],
+  loadSplat: (address: Code, offset: number): Code => [...address, SIMD, 0x09, ALIGN_4, ...unsigned(offset)],
+  storeLane: (address: Code, offset: number, value: Code, lane: number): Code => [
+    ...address,
+    ...value,
+    SIMD,
+    0x5a,
+    ALIGN_4,
+    ...unsigned(offset),
+    lane,
+  ],
+  splat: operator(SIMD, 0x11),
+  shuffle: (a: Code, b: Code, bytes: Code): Code => [...a, ...b, SIMD, 0x0d, ...bytes],
+  and: operator(SIMD, 0x4e),
+  or: operator(SIMD, 0x50),
+  xor: operator(SIMD, 0x51),
+  /** Bits of `a` where `mask` has ones, of `b` where it has zeros. */
+  select: (a: Code, b: Code, mask: Code): Code => [...a, ...b, ...mask, SIMD, 0x52],
+  anyTrue: operator(SIMD, 0x53),
+  greaterThan: operator(SIMD, 0x3b),
+  shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0xab, 0x01],
+  shiftRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0xad, 0x01],
+  add: operator(SIMD, 0xae, 0x01),
+  rotateRight: (value: Code, bits: number): Code =>
+    v128.or(v128.shiftRight(value, bits), v128.shiftLeft(value, 32 - bits)),
+};
+
+export type WasmFunction = {
+  readonly name: string;
+  readonly parameters: readonly ValueType[];
+  readonly result?: ValueType;
+  /** Numbered after the parameters. */
+  readonly locals: readonly ValueType[];
+  readonly body: Code;
+};
+
+const vector = (items: readonly Code[]): Code => [...unsigned(items.length), ...items.flat()];
+const section = (id: number, content: Code): Code => [id, ...unsigned(content.length), ...content];
+const name = (text: string): Code => vector([...Buffer.from(text)].map((byte) => [byte]));
+const type = (value: ValueType): Code => [VALUE_TYPES[value]];
+
+/** A module that exports `functions` and their `memory` of 64 KiB pages, which begins with `data`. */
+export function encodeModule(
+  functions: readonly WasmFunction[],
+  pages: number,
+  data: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const signatures = functions.map(({ parameters, result }) => [
+    0x60,
+    ...vector(parameters.map(type)),
+    ...vector(result ? [type(result)] : []),
+  ]);
+  const bodies = functions.map(({ locals, body }) => {
+    const content = [...vector(locals.map((local) => [1, ...type(local)])), ...body, 0x0b];
+    return [...unsigned(content.length), ...content];
+  });
+  const exports = functions.map((one, i) => [...name(one.name), 0x00, ...unsigned(i)]);
+  return Uint8Array.from([
+    ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
+    ...section(1, vector(signatures)),
+    ...section(3, vector(functions.map((_, i) => unsigned(i)))),
+    ...section(5, vector([[0x01, ...unsigned(pages), ...unsigned(pages)]])),
+    ...section(7, vector([...exports, [...name('memory'), 0x02, 0x00]])),
+    ...section(10, vector(bodies)),
+    ...section(11, vector([[0x00, ...i32.constant(0), 0x0b, ...unsigned(data.length), ...data]])),
+  ]);
+}
