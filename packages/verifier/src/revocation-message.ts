@@ -1,5 +1,6 @@
-import { constants, createPrivateKey, sign } from 'node:crypto';
+import { createPrivateKey } from 'node:crypto';
 import { pythonJson } from '@keylime/api/python-json';
+import { signRevocation } from '@keylime/payload/revocation-signature';
 import type { Agent } from './agent.ts';
 import type { Notification } from './transition.ts';
 
@@ -28,15 +29,8 @@ export function revocationMessage(
     event_time_utc: event.at.toISOString(),
     notification_id: event.id,
   });
-  return { msg, signature: agent.revocationKey === '' ? '' : signature(agent.revocationKey, msg) };
+  return { msg, signature: agent.revocationKey === '' ? '' : signRevocation(createPrivateKey(agent.revocationKey), msg) };
 }
-
-const signature = (privateKeyPem: string, msg: string): string =>
-  sign('sha256', Buffer.from(msg), {
-    key: createPrivateKey(privateKeyPem),
-    padding: constants.RSA_PKCS1_PSS_PADDING,
-    saltLength: constants.RSA_PSS_SALTLEN_MAX_SIGN,
-  }).toString('base64');
 
 const DAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
