@@ -1,8 +1,9 @@
 import type { AgentId } from '@keylime/core/agent-id';
+import { compileOnce, type Parameter } from '@keylime/service/compile-once';
 import type { Kysely, Transaction } from 'kysely';
 import type { Agent, AgentRecord } from './agent.ts';
 import type { NewDelivery } from './outbox.ts';
-import { agentRow, CorruptRowError, recordColumns, storedAgent } from './stored-agent.ts';
+import { agentRow, CorruptRowError, type RecordColumns, recordColumns, storedAgent } from './stored-agent.ts';
 import type { VerifierTables } from './tables.ts';
 
 /** Runs a small write in one transaction with others; resolves when it is committed. */
@@ -42,19 +43,41 @@ export function sqlAgentStore(
     return row && storedAgent(row);
   }
 
+  // The statement of the hot path: built and compiled once, bound to the values of each round.
+  const updateRow = compileOnce(
+    (value: Parameter<RecordColumns & { revision: number; agent_id: string; read: number }>) =>
+      db
+        .updateTable('agents')
+        .set({
+          revision: value('revision'),
+          operational_state: value('operational_state'),
+          supported_version: value('supported_version'),
+          hash_alg: value('hash_alg'),
+          enc_alg: value('enc_alg'),
+          sign_alg: value('sign_alg'),
+          attestation_count: value('attestation_count'),
+          last_received_quote: value('last_received_quote'),
+          last_successful_attestation: value('last_successful_attestation'),
+          severity_level: value('severity_level'),
+          last_event_id: value('last_event_id'),
+          last_failures: value('last_failures'),
+          unreachable_rounds: value('unreachable_rounds'),
+          inconclusive_rounds: value('inconclusive_rounds'),
+          progress: value('progress'),
+        })
+        .where('agent_id', '=', value('agent_id'))
+        .where('revision', '=', value('read')),
+  );
+
   async function update(
     trx: Transaction<VerifierTables>,
     agent: Agent,
     record: AgentRecord,
   ): Promise<Agent | undefined> {
     const revision = agent.revision + 1;
-    const { numUpdatedRows } = await trx
-      .updateTable('agents')
-      .set({ ...recordColumns(record), revision })
-      .where('agent_id', '=', agent.id)
-      .where('revision', '=', agent.revision)
-      .executeTakeFirst();
-    return numUpdatedRows === 1n ? { ...agent, ...record, revision } : undefined;
+    const values = { ...recordColumns(record), revision, agent_id: agent.id, read: agent.revision };
+    const { numAffectedRows } = await updateRow(trx, values);
+    return numAffectedRows === 1n ? { ...agent, ...record, revision } : undefined;
   }
 
   return {

@@ -59,6 +59,8 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
 }
 
 /** The columns that an attestation changes. */
+export type RecordColumns = ReturnType<typeof recordColumns>;
+
 export function recordColumns(record: AgentRecord) {
   return {
     operational_state: OPERATIONAL_STATES[record.state],
