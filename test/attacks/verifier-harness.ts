@@ -1,0 +1,371 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { Agent as ConnectionPool, request as httpsRequest } from 'node:https';
+import { createServer } from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { digest } from '@keylime/core/digest';
+import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import { loadCaConfig, loadVerifierConfig } from '@keylime/service/config';
+import { openLog } from '@keylime/service/log';
+import { type LyingAgent, type LyingAgentOptions, startLyingAgent } from '@keylime/testing/lying-agent';
+import { SIMULATED_BOOT_AGGREGATE } from '@keylime/testing/simulated-agent';
+import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
+import { type RunningVerifier, startVerifier } from '@keylime/verifier/start';
+
+/** A verifier with the agents that attack it. Everything it says is asked for over its own API. */
+export type AttackedVerifier = {
+  readonly folder: string;
+  /** Issues the server's, the verifier's and the administrators' certificates. */
+  readonly ca: TestCa;
+  readonly admin: TestIdentity;
+  readonly port: () => number;
+  readonly ask: (question: Question) => Promise<Answer>;
+  /** Starts an agent of this name; it is not enrolled. */
+  readonly agent: (id: string, options?: Partial<LyingAgentOptions>) => Promise<LyingAgent>;
+  readonly enrol: (agent: LyingAgent, changes?: Readonly<Record<string, unknown>>) => Promise<void>;
+  readonly status: (id: string) => Promise<AgentStatus>;
+  /** The first status that fulfils `condition`. */
+  readonly until: (id: string, condition: (status: AgentStatus) => boolean) => Promise<AgentStatus>;
+  /** Outcomes of the rounds with this agent so far; of a verifier in this process only. */
+  readonly outcomes: (id: string) => readonly string[];
+  readonly log: () => string;
+  readonly kill: () => Promise<void>;
+  readonly start: () => Promise<void>;
+  readonly stop: () => Promise<void>;
+};
+
+/** `as`: with that client certificate, or with none; by default the administrator's. */
+export type Question = {
+  readonly method?: string;
+  readonly path: string;
+  readonly json?: unknown;
+  readonly body?: string | Buffer;
+  readonly as?: TestIdentity | 'nobody';
+  readonly headers?: Readonly<Record<string, string>>;
+};
+
+export type Answer = {
+  readonly code: number;
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+  readonly text: string;
+  readonly json: { readonly [key: string]: Json };
+  readonly status: string;
+  readonly results: { readonly [key: string]: Json };
+};
+
+export type AgentStatus = {
+  readonly operational_state: number;
+  readonly attestation_status: string;
+  readonly attestation_count: number;
+  readonly last_event_id: string | null;
+  readonly severity_level: number | null;
+  readonly last_successful_attestation: number;
+  readonly unreachable_rounds: number;
+  readonly inconclusive_rounds: number;
+  readonly hash_alg: string;
+  readonly last_failures: readonly { readonly event_id: string; readonly context: { readonly message?: string } }[];
+};
+
+export const GET_QUOTE = 3;
+export const FAILED = 7;
+export const INVALID_QUOTE = 9;
+export const STOPPED = 10;
+
+const PATIENCE_MS = 10_000;
+const PROGRAM = path.join(import.meta.dirname, '../../packages/verifier/bin/keylime_verifier.mjs');
+
+/** Files that the policy of the tests allows, each with its own path as content. */
+export const ALLOWED_FILES: readonly string[] = ['/usr/bin/allowed', '/usr/bin/allowed-too'];
+
+/** A runtime policy as JSON text. */
+export const runtimePolicy = (changes: Readonly<Record<string, unknown>> = {}): string =>
+  JSON.stringify({
+    meta: { version: 1, generator: 3 },
+    release: 0,
+    digests: {
+      boot_aggregate: [SIMULATED_BOOT_AGGREGATE],
+      ...Object.fromEntries(ALLOWED_FILES.map((file) => [file, [digest('sha256', Buffer.from(file)).toString('hex')]])),
+    },
+    excludes: [],
+    keyrings: {},
+    ima: { ignored_keyrings: [], log_hash_alg: 'sha1', dm_policy: null },
+    'ima-buf': {},
+    'verification-keys': '',
+    ...changes,
+  });
+
+export const base64 = (text: string): string => Buffer.from(text).toString('base64');
+
+/** The body with which an operator enrols the agent. */
+export const enrolment = (agent: LyingAgent, changes: Readonly<Record<string, unknown>> = {}) => ({
+  v: null,
+  cloudagent_ip: '127.0.0.1',
+  cloudagent_port: agent.port,
+  tpm_policy: '{"mask": "0x400"}',
+  metadata: '{}',
+  runtime_policy: base64(runtimePolicy()),
+  runtime_policy_key: null,
+  mb_policy: null,
+  mb_policy_name: null,
+  ima_sign_verification_keys: '',
+  revocation_key: '',
+  accept_tpm_hash_algs: ['sha512', 'sha384', 'sha256'],
+  accept_tpm_encryption_algs: ['ecc', 'rsa'],
+  accept_tpm_signing_algs: ['ecdsa', 'rsassa'],
+  supported_version: '2.5',
+  ...agent.registered,
+  ...changes,
+});
+
+export type VerifierOptions = {
+  /** Options of `[verifier]` and `[revocations]` by name. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** A process of its own, as operators run it, that can be killed; otherwise it runs in this one. */
+  readonly process?: boolean;
+};
+
+const REVOCATIONS = ['enabled_revocation_notifications', 'webhook_url'];
+
+/** Starts a verifier that asks ten times a second and gives up soon. */
+export async function startAttackedVerifier(options: VerifierOptions = {}): Promise<AttackedVerifier> {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'keylime-attack-'));
+  const ca = await testCa();
+  const server = await ca.issue({ commonNames: ['server'], purpose: 'serverAuth', names: ['127.0.0.1'] });
+  const client = await ca.issue({ commonNames: ['verifier'], purpose: 'clientAuth' });
+  const admin = await ca.issue({ commonNames: ['client'], purpose: 'clientAuth' });
+  const env = await writeFolder(folder, { ca, server, client }, options);
+  const agents: LyingAgent[] = [];
+  const outcomes = new Map<string, string[]>();
+  let log = '';
+  const take = (text: string) => {
+    log += text;
+  };
+  let running: RunningVerifier | undefined;
+  let child: ChildProcess | undefined;
+  let port = options.process ? await freePort() : 0;
+  const pool = new ConnectionPool({ keepAlive: true, maxSockets: 4 });
+
+  const start = async () => {
+    if (options.process) {
+      child = await startProcess({ ...env, KEYLIME_VERIFIER_PORT: String(port) }, take);
+      return;
+    }
+    const { config } = loadVerifierConfig({ env });
+    const sink = openLog({ name: 'keylime.verifier', level: 'info', destination: { write: take } });
+    running = await startVerifier({ ...config, port: 0 }, loadCaConfig({ env }).config, sink, {
+      onRound: (id, outcome) => outcomes.set(id, [...(outcomes.get(id) ?? []), outcome]),
+    });
+    port = running.address.port;
+  };
+  const kill = async () => {
+    await running?.close();
+    running = undefined;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exited;
+  };
+  const stop = async () => {
+    await kill();
+    pool.destroy();
+    await Promise.all(agents.map((agent) => agent.stop()));
+    await rm(folder, { recursive: true });
+  };
+  const ask = (question: Question) => askAt(question, { port, caPem: ca.certPem, admin, pool });
+  const status = async (id: string) => {
+    const { code, text, results } = await ask({ path: `/v2.6/agents/${id}` });
+    assert.equal(code, 200, `status of ${id}: ${text}`);
+    return results as unknown as AgentStatus;
+  };
+  try {
+    await start();
+  } catch (error) {
+    await rm(folder, { recursive: true });
+    throw error;
+  }
+  return {
+    folder,
+    ca,
+    admin,
+    port: () => port,
+    ask,
+    agent: async (id, more = {}) => {
+      const agent = await startLyingAgent({ id, clientCaPem: ca.certPem, ...more });
+      agents.push(agent);
+      return agent;
+    },
+    enrol: async (agent, changes) => {
+      const answer = await ask({ method: 'POST', path: `/v2.6/agents/${agent.id}`, json: enrolment(agent, changes) });
+      assert.deepEqual([answer.code, answer.status], [200, 'Success'], answer.text);
+    },
+    status,
+    until: async (id, condition) => {
+      const deadline = performance.now() + PATIENCE_MS;
+      for (;;) {
+        const found = await status(id);
+        if (condition(found)) return found;
+        if (performance.now() > deadline) assert.fail(`still not so: ${condition}: ${JSON.stringify(found)}\n${log.slice(-2000)}`);
+        await sleep(10);
+      }
+    },
+    outcomes: (id) => outcomes.get(id) ?? [],
+    log: () => log,
+    kill,
+    start,
+    stop,
+  };
+}
+
+async function writeFolder(
+  folder: string,
+  { ca, server, client }: { ca: TestCa; server: TestIdentity; client: TestIdentity },
+  { settings = {} }: VerifierOptions,
+): Promise<Record<string, string>> {
+  const files = {
+    'cacert.crt': ca.certPem,
+    'server-cert.crt': server.certPem,
+    'server-private.pem': server.keyPem,
+    'client-cert.crt': client.certPem,
+    'client-private.pem': client.keyPem,
+  };
+  await mkdir(path.join(folder, 'cv_ca'));
+  for (const [name, text] of Object.entries(files)) {
+    await writeFile(path.join(folder, 'cv_ca', name), text, { mode: 0o600 });
+  }
+  const all = {
+    tls_dir: 'default',
+    quote_interval: '0.1',
+    max_retries: '2',
+    retry_interval: '0.05',
+    exponential_backoff: 'False',
+    shutdown_drain_timeout: '1',
+    enabled_revocation_notifications: '[]',
+    ...settings,
+  };
+  const lines = (inSection: (name: string) => boolean) =>
+    Object.entries(all)
+      .filter(([name]) => inSection(name))
+      .map(([name, value]) => `${name} = ${value}\n`)
+      .join('');
+  const isRevocation = (name: string) => REVOCATIONS.includes(name);
+  const text = `[verifier]\n${lines((name) => !isRevocation(name))}[revocations]\n${lines(isRevocation)}`;
+  for (const name of ['ca.conf', 'logging.conf']) await writeFile(path.join(folder, name), '');
+  await writeFile(path.join(folder, 'verifier.conf'), text);
+  return {
+    PATH: process.env.PATH ?? '',
+    KEYLIME_DIR: folder,
+    KEYLIME_VERIFIER_CONFIG: path.join(folder, 'verifier.conf'),
+    KEYLIME_CA_CONFIG: path.join(folder, 'ca.conf'),
+    KEYLIME_LOGGING_CONFIG: path.join(folder, 'logging.conf'),
+  };
+}
+
+async function startProcess(env: Readonly<Record<string, string>>, take: (text: string) => void) {
+  const child = spawn(process.execPath, [PROGRAM], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  await new Promise<void>((resolve, reject) => {
+    const read = (text: string) => {
+      output += text;
+      take(text);
+      if (output.includes('Listening')) resolve();
+    };
+    child.stdout?.setEncoding('utf8').on('data', read);
+    child.stderr?.setEncoding('utf8').on('data', read);
+    child.once('exit', (code) => reject(new Error(`the verifier stopped with ${code}:\n${output}`)));
+  });
+  return child;
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+function askAt(
+  { method = 'GET', path: target, json, body, as, headers = {} }: Question,
+  verifier: { port: number; caPem: string; admin: TestIdentity; pool: ConnectionPool },
+): Promise<Answer> {
+  const payload = json === undefined ? body : JSON.stringify(json);
+  const identity = as === 'nobody' ? {} : { cert: (as ?? verifier.admin).certPem, key: (as ?? verifier.admin).keyPem };
+  return new Promise((resolve, reject) => {
+    const request = httpsRequest({
+      host: '127.0.0.1',
+      port: verifier.port,
+      ca: verifier.caPem,
+      ...identity,
+      method,
+      path: target,
+      // Only the administrator keeps connections: whoever else asks is to be looked at anew.
+      agent: as === undefined ? verifier.pool : false,
+      headers: {
+        ...(json === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(payload === undefined ? {} : { 'content-length': Buffer.byteLength(payload) }),
+        ...headers,
+      },
+    });
+    request.once('error', reject);
+    request.once('response', (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.once('error', reject);
+      response.once('end', () => {
+        const text = Buffer.concat(chunks).toString('utf8');
+        const parsed = parseJson(text);
+        const answer = isJsonObject(parsed) ? parsed : {};
+        resolve({
+          code: response.statusCode ?? 0,
+          headers: response.headers,
+          text,
+          json: answer,
+          status: typeof answer.status === 'string' ? answer.status : '',
+          results: isJsonObject(answer.results) ? answer.results : {},
+        });
+      });
+    });
+    request.end(payload);
+  });
+}
+
+/**
+ * Enrols the agent, lets it pass at least once, has it lie, and asserts that it is caught by an event of this id and with
+ * this message, that it is asked no more, and that no round was counted but those in which it told the truth.
+ */
+export async function assertCaught(
+  verifier: AttackedVerifier,
+  agent: LyingAgent,
+  lies: Parameters<LyingAgent['lie']>[0],
+  expected: { readonly event: string; readonly message: RegExp; readonly state?: number },
+): Promise<AgentStatus> {
+  await verifier.enrol(agent);
+  await verifier.until(agent.id, (status) => status.attestation_count > 0);
+  agent.lie(lies);
+  return assertFails(verifier, agent, expected);
+}
+
+export async function assertFails(
+  verifier: AttackedVerifier,
+  agent: LyingAgent,
+  {
+    event,
+    message,
+    state = INVALID_QUOTE,
+  }: { readonly event: string; readonly message: RegExp; readonly state?: number },
+): Promise<AgentStatus> {
+  const status = await verifier.until(agent.id, ({ operational_state }) => operational_state >= FAILED);
+  assert.equal(status.operational_state, state, JSON.stringify(status.last_failures));
+  assert.equal(status.last_event_id, event, JSON.stringify(status.last_failures));
+  assert.equal(status.last_failures[0]?.event_id, event);
+  assert.match(String(status.last_failures[0]?.context.message) + JSON.stringify(status.last_failures[0]), message);
+  assert.equal(status.attestation_status, 'FAIL');
+  assert.equal(status.attestation_count, agent.truthful(), 'nothing but the truth was counted');
+  return status;
+}
