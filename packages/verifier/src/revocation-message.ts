@@ -29,7 +29,10 @@ export function revocationMessage(
     event_time_utc: event.at.toISOString(),
     notification_id: event.id,
   });
-  return { msg, signature: agent.revocationKey === '' ? '' : signRevocation(createPrivateKey(agent.revocationKey), msg) };
+  return {
+    msg,
+    signature: agent.revocationKey === '' ? '' : signRevocation(createPrivateKey(agent.revocationKey), msg),
+  };
 }
 
 const DAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
