@@ -14,16 +14,31 @@ export type FailureEvent = {
 /** [compat] The misspelling is what operators' rules match. */
 const QUOTE = 'qoute_validation';
 
+/** Room for a path of 4096 bytes, the longest that the kernel knows. */
+const LONGEST_TEXT = 4200;
+
+/** Events are kept, logged and sent on: what an agent put into them is cut, so that it cannot fill what keeps them. */
+export const shorten = (text: string, longest = LONGEST_TEXT): string =>
+  text.length > longest ? `${text.slice(0, longest)}…` : text;
+
+const contextOf = (message: string, more: FailureEvent['context']): FailureEvent['context'] =>
+  Object.fromEntries(
+    Object.entries({ message, ...more }).map(([key, value]) => [
+      key,
+      typeof value === 'string' ? shorten(value) : value,
+    ]),
+  );
+
 const fatal = (eventId: string, message: string, more: FailureEvent['context'] = {}): FailureEvent => ({
   eventId,
   recoverable: false,
-  context: { message, ...more },
+  context: contextOf(message, more),
 });
 
 const mild = (eventId: string, message: string, more: FailureEvent['context'] = {}): FailureEvent => ({
   eventId,
   recoverable: true,
-  context: { message, ...more },
+  context: contextOf(message, more),
 });
 
 const quoteInvalid = (error: string): FailureEvent =>

@@ -18,6 +18,9 @@ export type PullEvidence = {
 
 export type EvidenceProblem = { readonly kind: 'evidence_malformed'; readonly field: string; readonly problem: string };
 
+/** What the tools print as the name of an algorithm; anything longer or stranger is not worth keeping. */
+const ALGORITHM_NAME = /^[\w-]{0,32}$/;
+
 const bad = (field: string, problem: string): EvidenceProblem => ({ kind: 'evidence_malformed', field, problem });
 
 /** The evidence in `results` of an agent's answer, or what is wrong with it. `null` means absent, as existing agents have it. */
@@ -27,6 +30,9 @@ export function decodePullEvidence(results: Json | undefined): PullEvidence | Ev
   for (const field of ['quote', 'hash_alg', 'enc_alg', 'sign_alg', 'pubkey', 'ima_measurement_list']) {
     const value = results[field] ?? undefined;
     if (value !== undefined && typeof value !== 'string') return bad(field, 'text is wanted');
+    if (field.endsWith('_alg') && value !== undefined && !ALGORITHM_NAME.test(value)) {
+      return bad(field, 'the name of an algorithm is wanted');
+    }
     texts[field] = value;
   }
   const numbers: Record<string, number> = {};

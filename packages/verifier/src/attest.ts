@@ -1,9 +1,9 @@
 import type { KeyObject } from 'node:crypto';
 import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
 import type { Expectation } from '@keylime/appraisal/appraise';
-import type { FailureEvent } from '@keylime/appraisal/event';
+import { type FailureEvent, shorten } from '@keylime/appraisal/event';
 import type { Progress } from '@keylime/appraisal/progress';
-import { isJsonObject, parseJson } from '@keylime/core/json';
+import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
 import type { TpmtPublic } from '@keylime/tpm/public';
@@ -65,11 +65,17 @@ export async function attest(
 }
 
 const RETRIED: readonly number[] = [408, 500, 599];
+const LONGEST_REASON = 300;
+const LONGEST_MESSAGE_BYTES = 64 * 1024;
+
+/** The JSON of an answer that is not evidence: a longer one is not looked at, for reading it would hold up other agents. */
+const parseShort = (body: Buffer): Json | undefined =>
+  body.length <= LONGEST_MESSAGE_BYTES ? parseJson(body.toString('utf8')) : undefined;
 
 async function otherAnswer(agent: Agent, answer: AgentAnswer, connection: AgentConnection): Promise<Outcome> {
   const { status } = answer;
-  const body = parseJson(answer.body.toString('utf8'));
-  const text = isJsonObject(body) && typeof body.status === 'string' ? body.status : '';
+  const body = parseShort(answer.body);
+  const text = isJsonObject(body) && typeof body.status === 'string' ? shorten(body.status, LONGEST_REASON) : '';
   if (RETRIED.includes(status)) return { kind: 'unreachable', reason: `HTTP ${status} ${text}`.trim() };
   if (status === 400 && saysVersionNotSupported(text)) return renegotiate(agent, connection);
   const message = `The agent answered ${status} to a quote request: ${text || 'no reason given'}`;
@@ -84,7 +90,7 @@ async function renegotiate(agent: Agent, connection: AgentConnection): Promise<O
   } catch (error) {
     return unreachable(error);
   }
-  const body = parseJson(answer.body.toString('utf8'));
+  const body = parseShort(answer.body);
   const results = isJsonObject(body) && isJsonObject(body.results) ? body.results : {};
   const offered = Array.isArray(results.supported_versions) ? results.supported_versions : [results.supported_version];
   const version = negotiateApiVersion(offered.filter((item): item is string => typeof item === 'string'));
