@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
 import type { AcceptedAlgorithms } from '@keylime/appraisal/algorithms';
@@ -6,9 +7,11 @@ import { parseBase64 } from '@keylime/core/base64';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
+import { isHost } from '@keylime/service/http-endpoint';
 import { akProblems } from '@keylime/tpm/key-checks';
 import { decodePublic, publicKey } from '@keylime/tpm/public';
 import type { Enrolment } from './agent.ts';
+import { isPolicyName, POLICY_NAME_RULE } from './policy-name.ts';
 
 /** What the body of `POST /agents/{id}` asks for; the policy may still turn out not to be there. */
 export type EnrolmentRequest = Omit<Enrolment, 'runtimePolicyName'> & {
@@ -41,16 +44,18 @@ export function decodeEnrolment(
   if (!isJsonObject(body)) return bad(['the body must be a JSON object']);
   const fields = new Fields(body);
 
-  const ip = fields.text('cloudagent_ip');
+  const ip = fields.host('cloudagent_ip');
   const port = fields.port('cloudagent_port');
-  const tpmPolicy = fields.text('tpm_policy');
+  const verifierIp = fields.optionalText('verifier_ip') ?? settings.verifierIp;
+  const verifierPort = fields.optionalPort('verifier_port') ?? settings.verifierPort;
+  const tpmPolicy = fields.filledText('tpm_policy');
   const metadata = fields.text('metadata');
   const accepted: AcceptedAlgorithms = {
     hash: fields.texts('accept_tpm_hash_algs'),
     encryption: fields.texts('accept_tpm_encryption_algs'),
     signing: fields.texts('accept_tpm_signing_algs'),
   };
-  const akTpm = fields.text('ak_tpm');
+  const akTpm = fields.filledText('ak_tpm');
   const revocationKey = fields.text('revocation_key');
   const mtlsCert = fields.optionalText('mtls_cert');
   const supportedVersion = fields.optionalText('supported_version') ?? CURRENT_API_VERSION;
@@ -71,8 +76,8 @@ export function decodeEnrolment(
     id,
     ip,
     port,
-    verifierIp: fields.optionalText('verifier_ip') ?? settings.verifierIp,
-    verifierPort: 'verifier_port' in body ? fields.port('verifier_port') : settings.verifierPort,
+    verifierIp,
+    verifierPort,
     tpmPolicy,
     metadata,
     runtimePolicy,
@@ -94,7 +99,7 @@ export function decodeSubmittedPolicy(body: Json | undefined): Parsed<SubmittedP
 
 function submittedPolicy(fields: Fields): SubmittedPolicy {
   return {
-    name: fields.optionalText('runtime_policy_name') || undefined,
+    name: fields.policyName('runtime_policy_name'),
     text: fields.base64Text('runtime_policy'),
     keyPem: fields.base64Text('runtime_policy_key', { required: false }),
   };
@@ -122,6 +127,22 @@ class Fields {
     this.problems.push(`${name} must be text or null`);
     return undefined;
   }
+  /** Text that is not empty. */
+  filledText(name: string): string {
+    if (this.#body[name] === '') this.problems.push(`${name} is empty`);
+    return this.text(name);
+  }
+  host(name: string): string {
+    const value = this.filledText(name);
+    if (value !== '' && !isHost(value)) this.problems.push(`${name} must be an IP address or a host name`);
+    return value;
+  }
+  /** Empty or absent counts as not given. */
+  policyName(name: string): string | undefined {
+    const value = this.optionalText(name) || undefined;
+    if (value !== undefined && !isPolicyName(value)) this.problems.push(`${name}: ${POLICY_NAME_RULE}`);
+    return value;
+  }
   texts(name: string): readonly string[] {
     const value = this.#body[name];
     if (Array.isArray(value) && value.every((item): item is string => typeof item === 'string')) return value;
@@ -135,20 +156,28 @@ class Fields {
     this.problems.push(value === undefined ? `${name} is missing` : `${name} must be a port from 1 to 65535`);
     return 0;
   }
+  optionalPort(name: string): number | undefined {
+    return (this.#body[name] ?? undefined) === undefined ? undefined : this.port(name);
+  }
   /** Text in base64; empty or (where allowed) absent counts as not given. */
   base64Text(name: string, { required } = { required: true }): string | undefined {
     const value = required ? this.text(name) : this.optionalText(name);
     if (value === undefined || value === '') return undefined;
     const bytes = parseBase64(value);
-    if (bytes !== undefined) return bytes.toString('utf8');
-    this.problems.push(`${name} is not base64`);
+    if (bytes !== undefined && isUtf8(bytes)) return bytes.toString('utf8');
+    this.problems.push(bytes === undefined ? `${name} is not base64` : `${name} is not UTF-8 text in base64`);
     return undefined;
   }
 }
 
+const MOST_SHOWN_PROBLEMS = 10;
+
 function tpmPolicyProblems(text: string): readonly string[] {
   const policy = decodeTpmPolicy(text);
-  return policy.ok ? [] : policy.problem.map((problem) => `tpm_policy: ${problem}`);
+  if (policy.ok) return [];
+  const shown = policy.problem.slice(0, MOST_SHOWN_PROBLEMS).map((problem) => `tpm_policy: ${problem}`);
+  const more = policy.problem.length - shown.length;
+  return more > 0 ? [...shown, `tpm_policy: and ${more} more problems`] : shown;
 }
 
 function akTpmProblems(text: string): readonly string[] {

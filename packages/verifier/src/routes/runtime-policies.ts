@@ -4,6 +4,7 @@ import { action } from '@keylime/service/http-authorization';
 import { HttpProblem } from '@keylime/service/http-problem';
 import type { VersionRoutes } from '@keylime/service/http-routes';
 import { decodeSubmittedPolicy } from '../enrolment.ts';
+import { isPolicyName, POLICY_NAME_RULE } from '../policy-name.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import type { PolicyStore, StoredPolicy } from '../policy-store.ts';
 import { acceptPolicy, isRefusal } from '../submitted-policy.ts';
@@ -82,9 +83,6 @@ export const runtimePolicyRoutes =
   };
 
 function policyName(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
-  if (text.length > 255 || /[\u0000-\u001f\u007f]/.test(text)) {
-    throw new HttpProblem(400, 'A policy name has at most 255 characters and no control characters.');
-  }
+  if (!isPolicyName(text)) throw new HttpProblem(400, POLICY_NAME_RULE);
   return text;
 }
