@@ -86,13 +86,13 @@ export function openEngine(parts: EngineParts): Engine {
     const healthy = outcome.kind !== 'unreachable';
     if (saved === undefined) {
       // An operator changed or deleted the agent while it was asked: what was found is about an agent that is no more.
-      drop(id);
+      if (lives.get(id) === live) drop(id);
       return { nextDelayMs: 0, healthy };
     }
     live.agent = saved;
     if (outcome.kind !== 'affirming') report(saved, outcome, next);
     if (deliveries.length > 0) parts.wakeNotifier();
-    if (next.nextDelayMs === undefined) drop(id);
+    if (next.nextDelayMs === undefined && lives.get(id) === live) drop(id);
     return { nextDelayMs: outcome.kind === 'unreachable' ? jitter(next.nextDelayMs) : next.nextDelayMs, healthy };
   }
 

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { EMPTY_RUNTIME_POLICY_TEXT } from '@keylime/policies/runtime-policy';
 import type { Kysely } from 'kysely';
 import { type Agent, freshRecord } from './agent.ts';
@@ -39,7 +40,8 @@ export async function enrol(
     ...freshRecord(supportedVersion),
     runtimePolicyName: ownName,
     verifierId: settings.verifierId,
-    revision: 1,
+    // Anywhere: a round with an agent of this name that was deleted must not pass for one with this agent.
+    revision: randomInt(2 ** 40),
   };
   return write(async (trx) => {
     const taken = await trx.selectFrom('agents').select('agent_id').where('agent_id', '=', id).executeTakeFirst();

@@ -106,7 +106,8 @@ export function openScheduler(
     const { generation } = entry;
     round(entry.id)
       .catch((fault: unknown) => {
-        onFault(entry.id, fault);
+        // Who was forgotten meanwhile had its connection closed under the round.
+        if (entries.get(entry.id) === entry) onFault(entry.id, fault);
         return { nextDelayMs: 1000, healthy: entry.healthy };
       })
       .then(({ nextDelayMs, healthy }) => {

@@ -123,8 +123,14 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
       const notify = agent.attestationCount > 0 ? 'comm_error' : undefined;
       return failed(record, { state: 'failed', notify, events: [event] }, settings);
     }
-    case 'version_changed':
-      return { record: { ...agent, supportedVersion: outcome.version }, nextDelayMs: 0 };
+    case 'version_changed': {
+      const inconclusiveRounds = agent.inconclusiveRounds + 1;
+      const record = { ...agent, inconclusiveRounds, supportedVersion: outcome.version };
+      if (inconclusiveRounds <= settings.retry.maxRetries) return { record, nextDelayMs: 0 };
+      const message = `The agent changed its API version ${inconclusiveRounds} times and was not attested`;
+      const event = { eventId: 'internal.verifier.version_not_supported', recoverable: false, context: { message } };
+      return failed(record, { state: 'failed', notify: undefined, events: [event] }, settings);
+    }
     case 'refused':
       return failed(agent, { state: 'failed', notify: undefined, events: [outcome.event] }, settings);
   }
