@@ -2,7 +2,7 @@ import { parentPort } from 'node:worker_threads';
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { Progress } from '@keylime/appraisal/progress';
 import { policyCache } from '@keylime/policies/policy-cache';
-import { type EvidenceRequest, verifyEvidence } from './evidence-request.ts';
+import { answerEvidence } from './evidence-request.ts';
 import { judgeAnswer } from './judge.ts';
 
 /** What a worker is asked; policies come as text, because a decoded one cannot cross over. */
@@ -14,12 +14,12 @@ export type AppraisalTask =
       readonly policyText: string;
       readonly progress: Progress;
     }
-  | { readonly kind: 'evidence'; readonly request: EvidenceRequest };
+  | { readonly kind: 'evidence'; readonly body: Uint8Array };
 
 const policies = policyCache(8);
 
 function run(task: AppraisalTask): unknown {
-  if (task.kind === 'evidence') return verifyEvidence(task.request, policies);
+  if (task.kind === 'evidence') return answerEvidence(task.body, policies);
   const policy = policies.decode(task.policyText);
   if (!policy.ok) throw new Error(`The runtime policy does not decode: ${policy.problem[0].message}`);
   return judgeAnswer(task.body, { ...task.expectation, runtimePolicy: policy.value }, task.progress);

@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+import { failure, success } from '@keylime/api/envelope';
 import { quotedBootAggregates } from '@keylime/appraisal/appraise';
 import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
 import { appraisePcrs } from '@keylime/appraisal/pcr-policy';
@@ -5,7 +7,7 @@ import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
 import { parseBase64 } from '@keylime/core/base64';
 import { DecodeError } from '@keylime/core/codec';
 import { isHashAlgorithm } from '@keylime/core/digest';
-import { isJsonObject, type Json } from '@keylime/core/json';
+import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { IMA_PCR } from '@keylime/ima/replay';
 import type { PolicyCache } from '@keylime/policies/policy-cache';
@@ -81,6 +83,24 @@ const failing = (failures: readonly FailureEvent[]): EvidenceVerdict => ({
   failures: failures.map(({ eventId, context }) => ({ type: eventId, context })),
 });
 
+/** The whole answer to a body of `POST /verify/evidence`, ready to be sent. */
+export type EvidenceAnswer = { readonly code: number; readonly json: Uint8Array<ArrayBuffer> };
+
+/** Reads, judges and answers such a body. Pure; takes time with its size, so it is for a thread of its own. */
+export function answerEvidence(body: Uint8Array, policies: PolicyCache): EvidenceAnswer {
+  const answer = (code: number, envelope: unknown) => ({
+    code,
+    json: Uint8Array.from(Buffer.from(JSON.stringify(envelope))),
+  });
+  const text = isUtf8(body) ? Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8') : undefined;
+  const json = text === undefined ? undefined : parseJson(text);
+  const request = decodeEvidenceRequest(json);
+  if (!request.ok) return answer(request.problem.code, failure(request.problem.code, request.problem.status));
+  const { valid, failures } = verifyEvidence(request.value, policies);
+  const claims = valid && isJsonObject(json) ? json.data : {};
+  return answer(200, success({ valid, claims, failures }));
+}
+
 /** Judges evidence by what came with it. Pure; takes time with the length of the list. */
 export function verifyEvidence(request: EvidenceRequest, policies: PolicyCache): EvidenceVerdict {
   const { hashAlg } = request;
@@ -96,7 +116,7 @@ export function verifyEvidence(request: EvidenceRequest, policies: PolicyCache):
   const events: FailureEvent[] = [];
   if (request.tpmPolicy !== undefined) {
     const policy = decodeTpmPolicy(request.tpmPolicy);
-    if (!policy.ok) return invalid(`tpm_policy: ${policy.problem.join('; ')}`);
+    if (!policy.ok) return invalid(`tpm_policy: ${policy.problem[0]}`);
     events.push(...appraisePcrs(quote, policy.value).map(failureEvent));
   }
   if (request.runtimePolicy !== undefined) {

@@ -100,11 +100,14 @@ export async function startVerifier(
       bodyTimeoutMs: requestMs,
       maxResponseBytes: config.max_upload_size,
       keepAliveMs: KEEP_ALIVE_MS,
-      maxIdleConnections: 2048,
+      maxIdleConnections: Number(process.env.IDLE ?? 2048),
     });
     closers.unshift(() => clients.close());
     const pool = openAppraisalPool({ workers: 1, maxWaiting: 32, taskTimeoutMs: 60_000 });
     closers.unshift(() => pool.close());
+    // Evidence of strangers never takes the place of an agent's.
+    const publicPool = openAppraisalPool({ workers: 1, maxWaiting: 8, taskTimeoutMs: 30_000 });
+    closers.unshift(() => publicPool.close());
 
     const notifier = openWebhook(config, material, { outbox: sqlOutbox(db, write, verifierId), log });
     if (notifier !== undefined) closers.unshift(() => notifier.close());
@@ -167,7 +170,7 @@ export async function startVerifier(
     const versions = ['2', ...API_VERSIONS];
     forVersions(app, versions, agentRoutes({ agents, write, policies, engine, settings }));
     forVersions(app, versions, runtimePolicyRoutes({ store: policyStore, registry: policies, settings }));
-    forVersions(app, versions, verifyRoutes({ agents, pool }));
+    forVersions(app, versions, verifyRoutes({ agents, pool: publicPool }));
     const address = await listenOn(app, { host: config.ip, port: config.port });
     closers.unshift(() => app.close());
     log.info('Listening', { https: `${address.host}:${address.port}` });

@@ -4,15 +4,18 @@ import { failureEvent } from '@keylime/appraisal/event';
 import { parseAgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
 import { isHashAlgorithm } from '@keylime/core/digest';
-import type { Json } from '@keylime/core/json';
 import { action } from '@keylime/service/http-authorization';
 import { unavailable } from '@keylime/service/http-problem';
 import type { VersionRoutes } from '@keylime/service/http-routes';
 import { decodePublic } from '@keylime/tpm/public';
 import { verifyQuote } from '@keylime/tpm/quote';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AgentStore } from '../agent-store.ts';
 import { type AppraisalPool, AppraisalPoolError } from '../appraisal-pool.ts';
-import { decodeEvidenceRequest, type EvidenceVerdict } from '../evidence-request.ts';
+import type { EvidenceAnswer } from '../evidence-request.ts';
+
+/** Requests with evidence, for each may bring a large body. */
+const MOST_AT_ONCE = 16;
 
 type IdentityQuery = {
   readonly Querystring: { readonly [name in 'agent_uuid' | 'quote' | 'nonce' | 'hash_alg']?: string | string[] };
@@ -22,9 +25,15 @@ type IdentityQuery = {
  * One-shot verification for everybody (01 sections 5.7 and 5.8 of the reference). `verify/identity` says that the agent's AK
  * signed this quote about this nonce and nothing about the integrity of the machine.
  */
-export const verifyRoutes =
-  ({ agents, pool }: { readonly agents: AgentStore; readonly pool: AppraisalPool }): VersionRoutes =>
-  (app) => {
+export function verifyRoutes(parts: { readonly agents: AgentStore; readonly pool: AppraisalPool }): VersionRoutes {
+  const { agents, pool } = parts;
+  let underWay = 0;
+  async function admit(_: FastifyRequest, reply: FastifyReply): Promise<void> {
+    if (underWay >= MOST_AT_ONCE) throw unavailable('Too much evidence is waiting to be judged.', 5);
+    underWay++;
+    reply.raw.once('close', () => underWay--);
+  }
+  return (app) => {
     app.get<IdentityQuery>('/verify/identity', { config: action('verify_identity') }, async ({ query }, reply) => {
       const refused = (code: number, status: string) => reply.code(code).send(failure(code, status));
       const given: Record<string, string> = {};
@@ -45,17 +54,20 @@ export const verifyRoutes =
       return success({ valid: 0, reason: pythonJson(failureEvent(result.failure).context) });
     });
 
-    app.post('/verify/evidence', { config: action('verify_evidence') }, async ({ body }, reply) => {
-      const request = decodeEvidenceRequest(body as Json | undefined);
-      if (!request.ok)
-        return reply.code(request.problem.code).send(failure(request.problem.code, request.problem.status));
-      const verdict = await pool
-        .run<EvidenceVerdict>({ kind: 'evidence', request: request.value })
-        .catch((error: unknown) => {
-          if (error instanceof AppraisalPoolError) throw unavailable(error.message, 5, error);
-          throw error;
-        });
-      const claims = verdict.valid ? (body as { readonly data: Json }).data : {};
-      return success({ valid: verdict.valid, claims, failures: verdict.failures });
+    app.register(async (scope) => {
+      // Bodies of strangers are not even parsed here: that, too, would hold up the agents.
+      scope.removeAllContentTypeParsers();
+      scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body));
+      const post = { config: action('verify_evidence'), onRequest: admit };
+      scope.post<{ readonly Body: Buffer | undefined }>('/verify/evidence', post, async ({ body }, reply) => {
+        const { code, json } = await pool
+          .run<EvidenceAnswer>({ kind: 'evidence', body: body ?? Buffer.alloc(0) })
+          .catch((error: unknown) => {
+            if (error instanceof AppraisalPoolError) throw unavailable(error.message, 5, error);
+            throw error;
+          });
+        return reply.code(code).type('application/json').send(Buffer.from(json.buffer));
+      });
     });
   };
+}
