@@ -67,7 +67,10 @@ export type AgentStatus = {
   readonly unreachable_rounds: number;
   readonly inconclusive_rounds: number;
   readonly hash_alg: string;
-  readonly last_failures: readonly { readonly event_id: string; readonly context: { readonly message?: string } }[];
+  readonly last_failures: readonly {
+    readonly event_id: string;
+    readonly context: { readonly message?: string; readonly error?: string };
+  }[];
 };
 
 export const GET_QUOTE = 3;
@@ -130,7 +133,7 @@ export type VerifierOptions = {
 
 const REVOCATIONS = ['enabled_revocation_notifications', 'webhook_url'];
 
-/** Starts a verifier that asks ten times a second and gives up soon. */
+/** Starts a verifier that asks twenty times a second and gives up soon. */
 export async function startAttackedVerifier(options: VerifierOptions = {}): Promise<AttackedVerifier> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'keylime-attack-'));
   const ca = await testCa();
@@ -208,7 +211,8 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
       for (;;) {
         const found = await status(id);
         if (condition(found)) return found;
-        if (performance.now() > deadline) assert.fail(`still not so: ${condition}: ${JSON.stringify(found)}\n${log.slice(-2000)}`);
+        if (performance.now() > deadline)
+          assert.fail(`still not so: ${condition}: ${JSON.stringify(found)}\n${log.slice(-2000)}`);
         await sleep(10);
       }
     },
@@ -238,7 +242,7 @@ async function writeFolder(
   }
   const all = {
     tls_dir: 'default',
-    quote_interval: '0.1',
+    quote_interval: '0.05',
     max_retries: '2',
     retry_interval: '0.05',
     exponential_backoff: 'False',
