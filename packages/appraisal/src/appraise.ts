@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import { digest, isHashAlgorithm } from '@keylime/core/digest';
+import { ownCopy } from '@keylime/core/own-copy';
 import { IMA_PCR } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
@@ -150,7 +151,7 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
         : {
             ...known,
             nextEntry: ima.nextEntry,
-            runningPcr: ima.runningPcr,
+            runningPcr: ownCopy(ima.runningPcr),
             quoteProgress: ima.quoteProgress,
             bank: quote.bank,
             policyChecksum: runtimePolicy.checksum,

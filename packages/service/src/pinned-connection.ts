@@ -1,5 +1,6 @@
 import { isIP, type Socket } from 'node:net';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
+import { ownCopy } from '@keylime/core/own-copy';
 import { asHttpClientError, HttpClientError } from './http-client-error.ts';
 
 export type PinnedTarget = {
@@ -95,7 +96,7 @@ export function connectPinned(
   };
   socket.on('session', (fresh) => {
     // Also comes after the check failed: a session of an impostor must not become a way in.
-    if (checked && !session.refused) session.ticket = fresh;
+    if (checked && !session.refused) session.ticket = ownCopy(fresh);
   });
   socket.once('error', onError).once('close', onClose).once('secureConnect', onSecure);
 }

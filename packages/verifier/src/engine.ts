@@ -4,6 +4,7 @@ import { fromFirstEntry } from '@keylime/appraisal/progress';
 import { highestSeverity, severityOf } from '@keylime/appraisal/severity';
 import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
+import { ownCopy } from '@keylime/core/own-copy';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import type { Log } from '@keylime/service/log';
 import { decodePublic, publicKey } from '@keylime/tpm/public';
@@ -217,6 +218,6 @@ function expectationsOf(agent: Agent, violations: 'accept' | 'fail'): Expectatio
   const akBytes = parseBase64(agent.akTpm);
   const tpmPolicy = decodeTpmPolicy(agent.tpmPolicy);
   if (akBytes === undefined || !tpmPolicy.ok) throw new CorruptRowError(agent.id, 'enrolment');
-  const ak = decodePublic(akBytes);
+  const ak = decodePublic(ownCopy(akBytes));
   return { ak, akKey: publicKey(ak), tpmPolicy: tpmPolicy.value, violations };
 }
