@@ -64,7 +64,8 @@ export async function attest(
   return judge(answer.body, expectation, progress);
 }
 
-const RETRIED: readonly number[] = [408, 500, 599];
+/** A proxy's and a restarting agent's 502 to 504 are retried too; the existing verifier gives such an agent up. */
+const RETRIED: readonly number[] = [408, 429, 500, 502, 503, 504, 599];
 const LONGEST_REASON = 300;
 const LONGEST_MESSAGE_BYTES = 64 * 1024;
 

@@ -100,7 +100,7 @@ export async function startVerifier(
       bodyTimeoutMs: requestMs,
       maxResponseBytes: config.max_upload_size,
       keepAliveMs: KEEP_ALIVE_MS,
-      maxIdleConnections: Number(process.env.IDLE ?? 2048),
+      maxIdleConnections: 512,
     });
     closers.unshift(() => clients.close());
     const pool = openAppraisalPool({ workers: 1, maxWaiting: 32, taskTimeoutMs: 60_000 });
