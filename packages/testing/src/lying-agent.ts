@@ -14,7 +14,7 @@ export type Lies = QuoteLies & {
   /** What was asked, as the agent chooses to understand it. */
   readonly query?: (asked: QuoteQuery) => QuoteQuery;
   /** Answers any request by itself; `truth` is the body that a truthful agent would send. */
-  readonly respond?: (request: IncomingMessage, response: ServerResponse, truth: () => Buffer) => void;
+  readonly respond?: (request: IncomingMessage, response: ServerResponse, truth: () => Buffer) => unknown;
 };
 
 /** An enrolled machine in the hands of an attacker: it has the agent's TLS key and may have its TPM sign quotes. */
@@ -90,7 +90,7 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
         if (lies === undefined) truthful++;
       }
       const truth = () => Buffer.from(JSON.stringify(answer(request)));
-      if (lies?.respond !== undefined) return lies.respond(request, response, truth);
+      if (lies?.respond !== undefined) return void lies.respond(request, response, truth);
       const { code, ...rest } = answer(request);
       response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify({ code, ...rest }));
     },
