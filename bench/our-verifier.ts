@@ -48,7 +48,8 @@ export async function startOurVerifier(options: {
   });
   return {
     caPem,
-    call: async (method, path, json) => (await client.request({ method, path, ...(json === undefined ? {} : { json }) })).code,
+    call: async (method, path, json) =>
+      (await client.request({ method, path, ...(json === undefined ? {} : { json }) })).code,
     sample: async () => {
       child.send('sample');
       return answerOf<VerifierSample>(child);

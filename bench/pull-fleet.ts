@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { type FleetMember, fleetRuntimePolicy } from '@keylime/testing/simulated-fleet';
 import { startFleetProcess } from './fleet-process.ts';
 import { startOurVerifier } from './our-verifier.ts';
+import { measurePythonVerifier } from './python-verifier.ts';
 
 const POLICY = 'fleet';
 
@@ -41,6 +42,7 @@ export async function measureOurs(options: {
   readonly intervalSeconds: number;
   readonly encryption: 'rsa2048' | 'ecc256';
   readonly newEntriesPerQuote: number;
+  readonly files: number;
   readonly nodeOptions?: readonly string[];
 }) {
   const { agents, unreachable, seconds, intervalSeconds } = options;
@@ -54,19 +56,27 @@ export async function measureOurs(options: {
     encryption: options.encryption,
     clientCaPem: verifier.caPem,
     newEntriesPerQuote: options.newEntriesPerQuote,
+    files: options.files,
   });
   try {
-    const policy = Buffer.from(fleetRuntimePolicy()).toString('base64');
+    const policy = Buffer.from(fleetRuntimePolicy(options.files)).toString('base64');
     await expectCode(201, verifier.call('POST', `/v2.6/allowlists/${POLICY}`, { runtime_policy: policy }));
     const first = fleet.members[0];
     if (first === undefined) throw new RangeError('A fleet has at least one agent.');
     // TEST-NET-1 (RFC 5737) would leave the machine: port 9 of loopback refuses, which is the cheaper kind of unreachable.
-    const dead = Array.from({ length: unreachable }, (_, n) => ({ ...first, id: `dead-agent-${n}`, ip: '127.0.0.1', port: 9 }));
+    const dead = Array.from({ length: unreachable }, (_, n) => ({
+      ...first,
+      id: `dead-agent-${n}`,
+      ip: '127.0.0.1',
+      port: 9,
+    }));
     const enrolStarted = performance.now();
     const all = [...fleet.members, ...dead];
     for (let i = 0; i < all.length; i += 16) {
       await Promise.all(
-        all.slice(i, i + 16).map((member) => expectCode(200, verifier.call('POST', `/v2.6/agents/${member.id}`, enrolment(member)))),
+        all
+          .slice(i, i + 16)
+          .map((member) => expectCode(200, verifier.call('POST', `/v2.6/agents/${member.id}`, enrolment(member)))),
       );
     }
     const enrolledPerSecond = (1000 * all.length) / (performance.now() - enrolStarted);
@@ -83,7 +93,8 @@ export async function measureOurs(options: {
     const measuredSeconds = (performance.now() - startedAt) / 1000;
     const attestations = end.attestations - start.attestations;
     const periods = end.periodsMs;
-    const percentile = (share: number) => periods[Math.min(periods.length - 1, Math.floor(periods.length * share))] ?? Number.NaN;
+    const percentile = (share: number) =>
+      periods[Math.min(periods.length - 1, Math.floor(periods.length * share))] ?? Number.NaN;
     const cpuSeconds = end.cpuSeconds - start.cpuSeconds;
     return {
       agents,
@@ -91,6 +102,7 @@ export async function measureOurs(options: {
       encryption: options.encryption,
       intervalSeconds,
       newEntriesPerQuote: options.newEntriesPerQuote,
+      filesInPolicy: options.files,
       seconds: round(measuredSeconds),
       attestations,
       otherRounds: end.otherRounds - start.otherRounds,
@@ -116,10 +128,14 @@ async function expectCode(code: number, call: Promise<number>): Promise<void> {
 
 const round = (value: number, digits = 2): number => Number(value.toFixed(digits));
 
+/**
+ * Options: `--agents N` (200), `--unreachable N`, `--seconds S`, `--interval S` (0: as fast as it goes), `--ak ecc256|rsa2048`,
+ * `--entries N` new list entries before each quote, `--files N` files in the policy, `--python` measures the existing verifier on the same fleet in the same run
+ * (at interval 0, one worker; `npm run interop` installs it), `--profile` leaves a CPU profile of the verifier in `.prof`.
+ */
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({
     args: [...args],
-    allowPositionals: true,
     options: {
       json: { type: 'boolean' },
       agents: { type: 'string', default: '200' },
@@ -128,17 +144,40 @@ export async function run(args: readonly string[]): Promise<object> {
       interval: { type: 'string', default: '0' },
       ak: { type: 'string', default: 'ecc256' },
       entries: { type: 'string', default: '0' },
+      files: { type: 'string', default: '100' },
+      python: { type: 'boolean', default: false },
       profile: { type: 'boolean', default: false },
     },
   });
-  if (values.ak !== 'rsa2048' && values.ak !== 'ecc256') throw new RangeError('--ak is rsa2048 or ecc256.');
-  return measureOurs({
+  const { ak: encryption } = values;
+  if (encryption !== 'rsa2048' && encryption !== 'ecc256') throw new RangeError('--ak is rsa2048 or ecc256.');
+  const seconds = Number(values.seconds);
+  const newEntriesPerQuote = Number(values.entries);
+  const files = Number(values.files);
+  const ours = await measureOurs({
     agents: Number(values.agents),
     unreachable: Number(values.unreachable),
-    seconds: Number(values.seconds),
+    seconds,
     intervalSeconds: Number(values.interval),
-    encryption: values.ak,
-    newEntriesPerQuote: Number(values.entries),
-    ...(values.profile && { nodeOptions: ['--cpu-prof', '--cpu-prof-dir=/tmp/prof'] }),
+    encryption,
+    newEntriesPerQuote,
+    files,
+    ...(values.profile && { nodeOptions: ['--cpu-prof', '--cpu-prof-dir=.prof'] }),
   });
+  if (!values.python) return { ours };
+  const python = await measurePythonVerifier({
+    // More than it attests in the window would only make it slower to settle.
+    startFleet: (clientCaPem) =>
+      startFleetProcess({ agents: Math.min(50, ours.agents), encryption, clientCaPem, newEntriesPerQuote, files }),
+    runtimePolicy: fleetRuntimePolicy(files),
+    seconds,
+    workers: 1,
+  });
+  if ('notRun' in python) return { ours, python };
+  return {
+    ours,
+    python,
+    cpuTimesPython: round(python.cpuSecondsPer1000 / ours.cpuSecondsPer1000),
+    rateTimesPython: round(ours.attestationsPerSecond / python.attestationsPerSecond),
+  };
 }

@@ -27,6 +27,8 @@ export type FleetOptions = {
   readonly clientCaPem: string;
   /** Entries that each agent measures before each quote. */
   readonly newEntriesPerQuote: number;
+  /** How many different files there are to measure. */
+  readonly files: number;
 };
 
 export type Fleet = {
@@ -39,14 +41,12 @@ export type Fleet = {
 
 const RSA_KEYS = 8;
 const CERTIFICATES = 16;
-/** Files that simulated agents measure, over and over. */
-const FILES = 4096;
-const pathOf = (n: number) => `/usr/lib/fleet/file-${n % FILES}`;
-const contentOf = (n: number) => Buffer.from(`content of file ${n % FILES}`);
+const pathOf = (n: number) => `/usr/lib/fleet/file-${n}`;
+const contentOf = (n: number) => Buffer.from(`content of file ${n}`);
 
-/** The runtime policy that simulated agents fulfil, as JSON text. */
-export function fleetRuntimePolicy(): string {
-  const files = Array.from({ length: FILES }, (_, n) => [pathOf(n), [digest('sha256', contentOf(n)).toString('hex')]]);
+/** The runtime policy that simulated agents with so many files fulfil, as JSON text. */
+export function fleetRuntimePolicy(count: number): string {
+  const files = Array.from({ length: count }, (_, n) => [pathOf(n), [digest('sha256', contentOf(n)).toString('hex')]]);
   return JSON.stringify({
     meta: { version: 1, generator: 3 },
     release: 0,
@@ -120,7 +120,7 @@ export async function startSimulatedFleet(options: FleetOptions): Promise<Fleet>
           answer(200, 'Success', { supported_version: '2.6', supported_versions: API_VERSIONS });
         } else if (pathname.endsWith('/quotes/integrity')) {
           for (let i = 0; i < options.newEntriesPerQuote; i++, measured++) {
-            agent.measure(pathOf(measured), contentOf(measured));
+            agent.measure(pathOf(measured % options.files), contentOf(measured % options.files));
           }
           quotes++;
           const query = {
