@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { enrol, tamper } from './story.ts';
@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   const interval = Number(values.interval);
   if (!(interval >= 0.05 && interval <= 3600)) throw new Error('--interval takes seconds from 0.05 to 3600.');
   const say = values.json ? () => {} : (text: string) => process.stdout.write(`${text}\n`);
-  const folder = join(process.cwd(), values.folder);
+  const folder = resolve(values.folder);
 
   let trial: Trial | undefined;
   const interrupted = new Promise<'interrupted'>((resolve) => {
