@@ -33,6 +33,7 @@ export type AttackedVerifier = {
   /** Outcomes of the rounds with this agent so far; of a verifier in this process only. */
   readonly outcomes: (id: string) => readonly string[];
   readonly log: () => string;
+  /** SIGKILL for a process; a verifier in this process stops. */
   readonly kill: () => Promise<void>;
   readonly start: () => Promise<void>;
   readonly stop: () => Promise<void>;

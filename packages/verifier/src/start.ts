@@ -217,7 +217,7 @@ function openWebhook(
     return code;
   };
   const shown = `${url.origin}${url.pathname}`;
-  return openNotifier(
+  const notifier = openNotifier(
     outbox,
     (delivery) => {
       // [compat] Suites of the field look for this text.
@@ -240,6 +240,16 @@ function openWebhook(
       fault: (error) => log.error('The outbox cannot be used; it is tried again', { error }),
     },
   );
+  return {
+    wake: notifier.wake,
+    async close() {
+      const closed = notifier.close();
+      await withTimeout(closed, config.shutdown_drain_timeout * 1000);
+      // Ends what a receiver has not answered yet; it stays in the outbox.
+      await client.close();
+      await closed;
+    },
+  };
 }
 
 async function withTimeout(work: Promise<void>, timeoutMs: number): Promise<void> {
