@@ -2,7 +2,7 @@
 // Needs nothing but Node >= 20, npm and, on Debian or Ubuntu, apt. Says on stderr what it does; stdout is the command's.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { constants, accessSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
@@ -41,14 +41,17 @@ function stop(text) {
 }
 
 function onPath(program) {
-  return (process.env.PATH ?? '').split(delimiter).concat('/usr/bin', '/usr/sbin').some((folder) => {
-    try {
-      accessSync(join(folder, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return (process.env.PATH ?? '')
+    .split(delimiter)
+    .concat('/usr/bin', '/usr/sbin')
+    .some((folder) => {
+      try {
+        accessSync(join(folder, program), constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
 }
 
 function postgresBin() {
@@ -82,7 +85,9 @@ function installSystemPackages(names) {
 
 function installNpmPackages() {
   const stamp = join(root, 'node_modules', '.installed');
-  const wanted = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
+  const wanted = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   say('Installing the npm packages of the workspace.');
   // Not `npm ci`: it refuses a lock file without the optional packages of other platforms, which not every registry has.

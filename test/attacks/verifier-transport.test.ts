@@ -109,7 +109,7 @@ const misbehaviours: readonly [
   lies: Lies,
   expected: { event: string; message: RegExp; state?: number },
 ][] = [
-  ...[404, 400, 403, 418, 503].map(
+  ...[404, 400, 403, 418].map(
     (code) =>
       [
         `answers ${code}`,
@@ -121,7 +121,7 @@ const misbehaviours: readonly [
         },
       ] as [string, Lies, { event: string; message: RegExp; state: number }],
   ),
-  ...[408, 500].map(
+  ...[408, 500, 503].map(
     (code) =>
       [`answers ${code} for ever`, answering(code, 'x'), { ...NOT_REACHABLE, message: new RegExp(`HTTP ${code}`) }] as [
         string,
