@@ -61,6 +61,10 @@ function wrapClient(client: pg.PoolClient, onStatement: ((sql: string) => void) 
   const known = wrappers.get(client);
   if (known !== undefined) return known;
   let broken = false;
+  // The server may end a connection while somebody holds it and asks nothing: the next question finds out.
+  client.on('error', () => {
+    broken = true;
+  });
   const query = async (sql: string, parameters: readonly unknown[]) => {
     onStatement?.(sql);
     const values = parameters.map(encodeParameter);

@@ -7,7 +7,13 @@ import os from 'node:os';
 import path from 'node:path';
 
 /** A PostgreSQL server of one's own; `url` has user, password and an empty database. */
-export type Postgres = { readonly url: string; readonly stop: () => Promise<void> };
+export type Postgres = {
+  readonly url: string;
+  /** Stops the server and keeps its data; `resume` starts it again at the same port. */
+  readonly halt: () => Promise<void>;
+  readonly resume: () => Promise<void>;
+  readonly stop: () => Promise<void>;
+};
 
 type User = { readonly uid: number; readonly gid: number };
 
@@ -30,21 +36,33 @@ export async function startPostgres(): Promise<Postgres> {
 
   const port = await freePort();
   const settings = ['fsync=off', 'full_page_writes=off', 'shared_buffers=16MB', `unix_socket_directories=${folder}`];
-  const server = spawn(
-    path.join(bin, 'postgres'),
-    ['-D', data, '-h', '127.0.0.1', '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])],
-    { ...user, cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] },
-  );
+  const launch = async () => {
+    const started = spawn(
+      path.join(bin, 'postgres'),
+      ['-D', data, '-h', '127.0.0.1', '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])],
+      { ...user, cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] },
+    );
+    await ready(started);
+    return started;
+  };
+  let server: ChildProcess = await launch();
   const killWithUs = () => server.kill('SIGQUIT');
   process.once('exit', killWithUs);
-  await ready(server);
+  const halt = async () => {
+    if (server.exitCode !== null || server.signalCode !== null) return;
+    const exited = once(server, 'exit');
+    server.kill('SIGINT'); // "fast": does not wait for clients
+    await exited;
+  };
   return {
     url: `postgresql://keylime:${password}@127.0.0.1:${port}/postgres`,
+    halt,
+    async resume() {
+      server = await launch();
+    },
     async stop() {
       process.removeListener('exit', killWithUs);
-      const exited = once(server, 'exit');
-      server.kill('SIGINT'); // "fast": does not wait for clients
-      await exited;
+      await halt();
       rmSync(folder, { recursive: true, force: true });
     },
   };

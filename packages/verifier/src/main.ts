@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { loadCaConfig, loadVerifierConfig } from '@keylime/service/config';
-import { logNotes, openLog } from '@keylime/service/log';
-import { startVerifier } from './start.ts';
+import { type Log, logNotes, openLog } from '@keylime/service/log';
+import { type RunningVerifier, startVerifier } from './start.ts';
 import { openTlsMaterial } from './tls-material.ts';
 
 const HELP = `Usage: keylime_verifier [--check]
@@ -35,21 +36,47 @@ async function main(): Promise<void> {
     if (config.tls_dir !== 'generate') await openTlsMaterial(config, ca.config, log);
     return log.info('The settings are good');
   }
-  const verifier = await startVerifier(config, ca.config, log);
-  void verifier.broken.then((error) => {
-    log.critical('The database connection that made this process the verifier is lost: stopping', { error });
-    process.exit(1);
-  });
-  let stopping = false;
+  const start = () => startVerifier(config, ca.config, log);
+  let verifier: RunningVerifier | undefined = await start();
+  const ending = new AbortController();
   const stop = async (signal: string) => {
-    if (stopping) return;
-    stopping = true;
+    if (ending.signal.aborted) return;
+    ending.abort();
     log.info('Stopping', { signal });
-    await verifier.close();
+    await verifier?.close();
     log.info('Stopped');
     process.exit(0);
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void stop(signal).catch(fail));
+
+  while (verifier !== undefined) {
+    const error = await verifier.broken;
+    if (ending.signal.aborted) return;
+    log.critical('The database connection that made this process the verifier is lost: starting again', { error });
+    const lost: RunningVerifier = verifier;
+    verifier = undefined;
+    await lost.close().catch((closing: unknown) => log.error('Closing went wrong', { error: closing }));
+    verifier = await startUntilItGoes(start, log, ending.signal);
+  }
+}
+
+const START_AGAIN_MS = 1000;
+
+/** What ran before will run again, once the database is back; `undefined` if the program is to end before that. */
+async function startUntilItGoes(
+  start: () => Promise<RunningVerifier>,
+  log: Log,
+  ending: AbortSignal,
+): Promise<RunningVerifier | undefined> {
+  while (!ending.aborted) {
+    try {
+      return await start();
+    } catch (error) {
+      log.error('The verifier cannot start yet, it is tried again', { error });
+    }
+    await sleep(START_AGAIN_MS);
+  }
+  return undefined;
 }
 
 /** What an operator can mend is told in one line, or in the list that the configuration makes. */
