@@ -157,3 +157,24 @@ test('how late the most overdue agent is can be seen', async () => {
   assert.equal(scheduler.lagMs(), 70);
   assert.equal(scheduler.inFlight(), 2);
 });
+
+test('rounds that last too long give their places to agents that wait, all of them if need be', async () => {
+  const clock = fakeClock();
+  const { round, started, end } = manualRounds();
+  const scheduler = openScheduler(round, LANES, clock, () => {});
+  for (const name of ['dark-1', 'dark-2', 'dark-3', 'well']) scheduler.schedule(id(name), 0);
+  await clock.advance(900);
+  assert.deepEqual(started, ['dark-1', 'dark-2']);
+  await clock.advance(200);
+  assert.deepEqual(started, ['dark-1', 'dark-2', 'dark-3', 'well']);
+  assert.equal(scheduler.inFlight(), 4);
+  end(id('well'), { nextDelayMs: 50, healthy: true });
+  await clock.advance(100);
+  assert.deepEqual(started.slice(4), ['well']);
+  for (const name of ['dark-1', 'dark-2', 'dark-3']) end(id(name), { nextDelayMs: 0, healthy: false });
+  await clock.advance(10);
+  assert.equal(started.length, 6, 'those that did not answer are asked one after the other');
+  const closing = scheduler.close();
+  for (const name of started) end(id(name), { nextDelayMs: undefined, healthy: true });
+  await closing;
+});

@@ -1,6 +1,6 @@
 import type { AgentId } from '@keylime/core/agent-id';
 import type { Clock } from './clock.ts';
-import { dueQueue } from './due-queue.ts';
+import { type DueQueue, dueQueue } from './due-queue.ts';
 
 /** Does one round with an agent and says in how many milliseconds the next one is due; `undefined` ends it. */
 export type Round = (id: AgentId) => Promise<{ readonly nextDelayMs: number | undefined; readonly healthy: boolean }>;
@@ -35,9 +35,23 @@ export type Scheduler = {
   readonly close: () => Promise<void>;
 };
 
+/** A round that lasts longer no longer takes a healthy agent's place: who answers, answers in less. */
+const PATIENCE_MS = 1000;
+/** Rounds, with connections, that may be under way beyond `maxUnhealthy` for that reason. */
+const MOST_OVERDUE = 4096;
+
+/** A round under way, and the lane in which it counts. */
+type Running = { lane: Lane; readonly since: number };
+type Lane = {
+  readonly limit: number;
+  /** In the order in which they began. */
+  readonly rounds: Set<Running>;
+  readonly queue: DueQueue<{ readonly entry: Entry; readonly generation: number }>;
+};
+
 /**
  * Decides who is asked next. One round per agent at a time; agents that stopped answering wait in a lane of their own, so
- * that a thousand of them do not delay one healthy agent. A round that throws is a fault of ours: it is retried after a
+ * that a thousand of them do not delay one healthy agent, not even when they all stop at the same moment. A round that throws is a fault of ours: it is retried after a
  * second and never becomes a verdict.
  */
 export function openScheduler(
@@ -53,11 +67,11 @@ export function openScheduler(
   let closed = false;
   let drained: (() => void) | undefined;
 
-  function lane(limit: number) {
-    return { limit, running: 0, queue: dueQueue<{ readonly entry: Entry; readonly generation: number }>() };
+  function lane(limit: number): Lane {
+    return { limit, rounds: new Set(), queue: dueQueue() };
   }
   const laneOf = (entry: Entry) => (entry.healthy ? lanes.healthy : lanes.unhealthy);
-  const inFlight = () => lanes.healthy.running + lanes.unhealthy.running;
+  const inFlight = () => lanes.healthy.rounds.size + lanes.unhealthy.rounds.size;
 
   function plan(entry: Entry, delayMs: number): void {
     entry.generation++;
@@ -71,15 +85,16 @@ export function openScheduler(
     const now = clock.monotonic();
     let next = Number.POSITIVE_INFINITY;
     for (const current of Object.values(lanes)) {
-      while (current.running < current.limit) {
+      for (;;) {
         const first = current.queue.peek();
         if (first === undefined) break;
         if (first.value.generation !== first.value.entry.generation) {
           current.queue.pop();
           continue;
         }
-        if (first.due > now) {
-          next = Math.min(next, first.due);
+        const at = first.due > now ? first.due : roomAt(current, now);
+        if (at > now) {
+          next = Math.min(next, at);
           break;
         }
         current.queue.pop();
@@ -98,9 +113,23 @@ export function openScheduler(
           });
   }
 
+  /** When there is room for another round in the lane; infinity: not before one of its rounds ends. */
+  function roomAt(current: Lane, now: number): number {
+    if (current.rounds.size < current.limit) return now;
+    const [oldest] = current.rounds;
+    const { unhealthy } = lanes;
+    const mayMove = current !== unhealthy && unhealthy.rounds.size < unhealthy.limit + MOST_OVERDUE;
+    if (oldest === undefined || !mayMove) return Number.POSITIVE_INFINITY;
+    if (now - oldest.since < PATIENCE_MS) return oldest.since + PATIENCE_MS;
+    current.rounds.delete(oldest);
+    unhealthy.rounds.add(oldest);
+    oldest.lane = unhealthy;
+    return now;
+  }
+
   function start(entry: Entry): void {
-    const used = laneOf(entry);
-    used.running++;
+    const running: Running = { lane: laneOf(entry), since: clock.monotonic() };
+    running.lane.rounds.add(running);
     entry.running = true;
     entry.again = false;
     const { generation } = entry;
@@ -111,7 +140,7 @@ export function openScheduler(
         return { nextDelayMs: 1000, healthy: entry.healthy };
       })
       .then(({ nextDelayMs, healthy }) => {
-        used.running--;
+        running.lane.rounds.delete(running);
         entry.running = false;
         entry.healthy = healthy;
         if (entry.generation === generation && entries.get(entry.id) === entry) {
