@@ -98,6 +98,7 @@ export function decodeResponse<H extends string, P, A>(command: Command<H, P, A>
   return { ...handles, ...(parameters as object) } as A;
 }
 
+const COMMAND_TIMEOUT_MS = 300_000;
 const FIRST_DELAY_MS = 5;
 const MAX_DELAY_MS = 500;
 
@@ -106,13 +107,13 @@ async function perform<H extends string, P, A>(
   { transport, retryMs = 30_000 }: TpmOptions,
   command: Command<H, P, A>,
   input: Input<H, NoInfer<P>>,
-  timeoutMs?: number,
+  timeoutMs: number,
 ): Promise<A> {
   const bytes = encodeCommand(command, input);
   let waitedMs = 0;
   for (let delayMs = FIRST_DELAY_MS; ; delayMs = Math.min(2 * delayMs, MAX_DELAY_MS)) {
     try {
-      return decodeResponse(command, await transport.transmit(bytes, timeoutMs === undefined ? {} : { timeoutMs }));
+      return decodeResponse(command, await transport.transmit(bytes, { timeoutMs }));
     } catch (error) {
       const again = error instanceof TpmError && isRetry(error.responseCode.value) && waitedMs < retryMs;
       if (!again) throw error;
@@ -138,6 +139,8 @@ export type TpmOptions = {
   readonly retryMs?: number;
   /** How long the first answer may take; swtpm leaves a second client waiting without a word. */
   readonly startupTimeoutMs?: number;
+  /** How long any other answer may take (making an RSA key may take minutes); an emulator that hangs is given up. */
+  readonly commandTimeoutMs?: number;
 };
 
 /** Startup, also where somebody has done it before; an emulator that waits for its control channel is initialised. */
@@ -174,7 +177,7 @@ export async function openTpm(options: TpmOptions): Promise<Tpm> {
   }
   const enqueue = queue();
   const inner: Tpm = {
-    run: (command, input) => perform(options, command, input),
+    run: (command, input) => perform(options, command, input, options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS),
     exclusive: (section) => section(inner),
     close: () => transport.close(),
   };

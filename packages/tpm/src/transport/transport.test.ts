@@ -175,3 +175,19 @@ test('a device that may not be opened, or that another program has, says what to
   assert.match(error('EBUSY').message, /\/dev\/tpmrm0/);
   assert.equal(error('ENODEV').code, 'tpm_device_missing');
 });
+
+test('a TPM that stops answering is given up, and so are the commands behind it', async (t) => {
+  let commands = 0;
+  // Startup is answered, nothing after it.
+  const port = await listen(t, (socket) => socket.on('data', () => commands++ === 0 && socket.write(SUCCESS)));
+  const tpm = await openTpm({
+    transport: await openTransport(`swtpm:host=127.0.0.1,port=${port}`),
+    commandTimeoutMs: 50,
+  });
+  const both = await Promise.allSettled([tpm.run(GetRandom, getRandom), tpm.run(GetRandom, getRandom)]);
+  for (const { status, ...rest } of both) {
+    assert.equal(status, 'rejected');
+    assert.equal((rest as { reason: { code: string } }).reason.code, 'tpm_emulator_busy');
+  }
+  await tpm.close();
+});
