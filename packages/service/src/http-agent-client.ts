@@ -51,6 +51,8 @@ type Family = {
   readonly options: AgentClientsOptions;
   readonly context: SecureContext;
   readonly connections: Set<Connection>;
+  /** Those of them that nobody uses at the moment: only they count against the limit. */
+  readonly idle: Set<Connection>;
   closed: boolean;
 };
 
@@ -70,6 +72,7 @@ export function openAgentClients(options: AgentClientsOptions): AgentClients {
       ...(identity?.passphrase ? { passphrase: identity.passphrase } : {}),
     }),
     connections: new Set(),
+    idle: new Set(),
     closed: false,
   };
   return {
@@ -79,6 +82,7 @@ export function openAgentClients(options: AgentClientsOptions): AgentClients {
       family.closed = true;
       const open = [...family.connections];
       family.connections.clear();
+      family.idle.clear();
       await Promise.all(open.map(({ client }) => client.destroy()));
     },
   };
@@ -97,6 +101,7 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
   const drop = (connection: Connection): void => {
     if (connection === current) current = undefined;
     family.connections.delete(connection);
+    family.idle.delete(connection);
     void connection.client.destroy();
   };
   const connection = (): Connection => {
@@ -118,6 +123,7 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
     client.on('disconnect', () => {
       made.used = false;
       family.connections.delete(made);
+      family.idle.delete(made);
     });
     current = made;
     return made;
@@ -125,6 +131,7 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
   const send = async (request: HttpRequest): Promise<HttpAnswer> => {
     const made = connection();
     made.busy += 1;
+    family.idle.delete(made);
     family.connections.add(made);
     const wasUsed = made.used;
     made.used = true;
@@ -140,8 +147,11 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
       throw error;
     } finally {
       made.busy -= 1;
-      const surplus = family.options.keepAliveMs === 0 || family.connections.size > family.options.maxIdleConnections;
-      if (made.busy === 0 && (surplus || made.failed)) drop(made);
+      if (made.busy === 0) {
+        const surplus = family.options.keepAliveMs === 0 || family.idle.size >= family.options.maxIdleConnections;
+        if (surplus || made.failed) drop(made);
+        else family.idle.add(made);
+      }
     }
   };
   return {
