@@ -175,6 +175,22 @@ const attacks: readonly Attack[] = [
     event: QUOTE,
     message: /malformed \(attest\)/,
   },
+  ...(
+    [
+      ['of another type than a quote, with all that a quote says', 0x8014, 4],
+      ['that no TPM made: bytes from outside do not begin so', 0xff55, 0],
+    ] as const
+  ).map(([name, value, at]) => ({
+    name: `a structure ${name}`,
+    lies: (agent: LyingAgent) =>
+      rewritten(({ attest }) => {
+        const changed = Buffer.from(attest);
+        changed.writeUInt16BE(value, at);
+        return { attest: changed, signature: agent.ak.sign(changed) };
+      })(agent),
+    event: QUOTE,
+    message: /malformed \(attest\)/,
+  })),
   {
     name: '02 G5: a hash algorithm that is accepted declared for another one',
     lies: declares({ hash_alg: 'sha384' }),
