@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { generateKeyPairSync } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import { digest } from '@keylime/core/digest';
 import { decodeRuntimePolicy } from '@keylime/policies/runtime-policy';
@@ -93,13 +93,17 @@ test('a machine that runs what it should is affirmed, round by round, from where
   assert.equal(round().verdict, 'affirming');
 });
 
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+
 test('an unknown file is named with its index, and the next round asks for the whole list', () => {
   const { agent, round, progress } = attester();
   round();
   agent.measure('/opt/x', Buffer.from('x'));
   const result = round();
   assert.ok(result.verdict === 'contraindicated');
-  assert.deepEqual(result.failures, [{ kind: 'ima_path_unknown', index: 1, path: '/opt/x' }]);
+  assert.deepEqual(result.failures, [
+    { kind: 'ima_path_unknown', index: 1, path: '/opt/x', template: 'ima-ng', map: 'digests', actual: sha256('x') },
+  ]);
   assert.equal(progress().nextEntry, 0);
 });
 

@@ -1,6 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 import { digest, isHashAlgorithm } from '@keylime/core/digest';
 import { ownCopy } from '@keylime/core/own-copy';
+import type { Keyring } from '@keylime/ima/keyring';
 import { IMA_PCR } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
@@ -33,6 +34,8 @@ export type Expectation = {
   readonly accepted: AcceptedAlgorithms;
   readonly tpmPolicy: TpmPolicy;
   readonly runtimePolicy: RuntimePolicy;
+  /** Keys for signatures of files that the enrolment names; they take the place of the policy's. */
+  readonly verificationKeys?: Keyring | undefined;
   /** What a violation (ToMToU, open writers) is: entries that name no content. */
   readonly violations: 'accept' | 'fail';
 };
@@ -149,12 +152,14 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
       ima === undefined
         ? fromFirstEntry(known)
         : {
-            ...known,
+            ...fromFirstEntry(known),
             nextEntry: ima.nextEntry,
             runningPcr: ownCopy(ima.runningPcr),
             quoteProgress: ima.quoteProgress,
             bank: quote.bank,
             policyChecksum: runtimePolicy.checksum,
+            ...(ima.learnedKeyrings && { learnedKeyrings: ima.learnedKeyrings }),
+            ...(ima.devices && { devices: ima.devices }),
           },
   };
 }
@@ -163,8 +168,8 @@ function judgeList(
   list: string,
   firstEntry: number,
   quote: VerifiedQuote,
-  { runtimePolicy, violations }: Expectation,
-  { runningPcr, quoteProgress }: Progress,
+  { runtimePolicy, verificationKeys, violations }: Expectation,
+  { runningPcr, quoteProgress, learnedKeyrings, devices }: Progress,
 ): RuntimeIntegrity | undefined {
   const quotedPcr = quote.pcrs.get(IMA_PCR);
   // Not quoted is not checked, and not checked is not passed.
@@ -176,7 +181,10 @@ function judgeList(
     quotedPcr,
     runningPcr,
     quoteProgress,
+    learnedKeyrings,
+    devices,
     policy: runtimePolicy,
+    verificationKeys,
     bootAggregates: quotedBootAggregates(quote),
     violations,
   });

@@ -1,5 +1,8 @@
 import type { Json } from '@keylime/core/json';
+import type { DmProblem } from './device-mapper.ts';
+import type { Explanation } from './explanation.ts';
 import type { Failure } from './failure.ts';
+import type { SignatureFinding } from './measurement.ts';
 
 /**
  * A failure in the words of the API: what operators' severity rules match, what notifications carry. `recoverable` false
@@ -158,16 +161,16 @@ export function failureEvent(failure: Failure): FailureEvent {
         got: failure.actual,
       });
     case 'ima_path_unknown':
-      return mild(
-        'ima.validation.ima-ng.not_in_allowlist',
-        `File not found in allowlist: ${failure.path}`,
-        place(failure),
-      );
+      return mild('ima.validation.ima-ng.not_in_allowlist', `File not found in allowlist: ${failure.path}`, {
+        ...place(failure),
+        got: failure.actual,
+        ...signed(failure),
+      });
     case 'ima_digest_not_allowed':
       return mild(
         'ima.validation.ima-ng.runtime_policy_hash',
         `Hashes for file ${failure.path} don't match: ${failure.actual} is not in the policy`,
-        { ...place(failure), got: failure.actual, expected: failure.expected },
+        { ...place(failure), got: failure.actual, expected: failure.expected, ...signed(failure) },
       );
     case 'ima_buffer_digest_mismatch':
       return mild('ima.validation.ima_hash', `Digest of entry ${failure.index} is not that of its buffer`, {
@@ -180,9 +183,11 @@ export function failureEvent(failure: Failure): FailureEvent {
     case 'ima_signature_malformed':
       return mild(
         'ima.validator.ima-sig.invalid_signature',
-        `Signature of ${failure.path} is malformed`,
+        `Signature of ${failure.path} is malformed (${failure.sizeBytes} bytes)`,
         place(failure),
       );
+    case 'ima_device_mapper':
+      return mild(deviceMapperEvent(failure), `Device mapper: ${failure.detail}`, optionalPlace(failure));
     case 'ima_pcr_mismatch':
       return mild(
         'ima.pcr_mismatch',
@@ -202,7 +207,50 @@ export function failureEvent(failure: Failure): FailureEvent {
   }
 }
 
-const place = ({ index, path }: { readonly index: number; readonly path: string }) => ({ index, path });
+type Place = {
+  readonly index: number;
+  readonly path: string;
+  readonly template: string;
+  readonly explanation?: Explanation;
+};
+
+/** Where in the list, and what else is known of path and digest. */
+const place = ({ index, path, template, explanation }: Place): FailureEvent['context'] => ({
+  index,
+  path,
+  template,
+  ...(explanation?.firstIndex !== undefined && { first_index: explanation.firstIndex }),
+  ...(explanation?.listedFor && { listed_for: explanation.listedFor }),
+  ...(explanation?.foundPackage !== undefined && { got_package: explanation.foundPackage }),
+  ...(explanation?.expectedPackages && { expected_packages: explanation.expectedPackages }),
+});
+
+const optionalPlace = ({ index, path, template }: Partial<Place>): FailureEvent['context'] => ({
+  ...(index !== undefined && { index }),
+  ...(path !== undefined && { path }),
+  ...(template !== undefined && { template }),
+});
+
+/** The member of the policy that does not list it, and why a signature did not help. */
+const signed = ({
+  map,
+  signature,
+}: {
+  readonly map: string;
+  readonly signature?: SignatureFinding;
+}): FailureEvent['context'] => ({
+  policy_member: map,
+  ...(signature && { signature: signature.problem }),
+  ...(signature?.keyId !== undefined && { key_id: signature.keyId }),
+});
+
+/** Failures about one event's content carry its name; those about its form, and about all devices, do not. */
+function deviceMapperEvent({ problem, path }: { readonly problem: DmProblem; readonly path?: string }): string {
+  const general: readonly DmProblem[] = ['invalid_data', 'parsing_failed'];
+  return path === undefined || general.includes(problem)
+    ? `ima.validation.dm.${problem}`
+    : `ima.validation.dm.${path}.${problem}`;
+}
 
 const maskText = (mask: number): string =>
   Array.from({ length: 32 }, (_, pcr) => pcr)

@@ -1,11 +1,18 @@
-import { digest, type HashAlgorithm } from '@keylime/core/digest';
+import { createHash } from 'node:crypto';
+import { isDmEventName } from '@keylime/ima/dm-event';
 import { type ImaEntry, type ImaProblem, isSignatureShaped } from '@keylime/ima/entry';
-import { parseKeyBuffer } from '@keylime/ima/key-buffer';
+import { verifyEvmSignature } from '@keylime/ima/evm-signature';
 import { showName } from '@keylime/ima/list-text';
+import { parseMeasuredKey } from '@keylime/ima/public-key';
 import { IMA_PCR, type ImaLine } from '@keylime/ima/replay';
+import { keyIdText, parseImaSignature, type SignatureProblem } from '@keylime/ima/signature';
+import { verifyImaSignature } from '@keylime/ima/verify-signature';
 import { type DigestMap, includesDigest } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import type { DeviceMapper, DmProblem } from './device-mapper.ts';
+import type { Explanation } from './explanation.ts';
+import type { SigningKeys } from './signing-keys.ts';
 
 /** Why one entry of a measurement list was not accepted. `index` counts the entries of the whole list from 0. */
 export type MeasurementFailure =
@@ -15,30 +22,58 @@ export type MeasurementFailure =
       readonly problem: ImaProblem;
       readonly line: string;
     }
-  | { readonly kind: 'ima_pcr_not_ten'; readonly index: number; readonly path: string; readonly actual: number }
-  | { readonly kind: 'ima_violation'; readonly index: number; readonly path: string }
+  | (OfPath & { readonly kind: 'ima_pcr_not_ten'; readonly actual: number })
+  | (OfPath & { readonly kind: 'ima_violation' })
   /** `actual` is the list's column, `expected` what its fields hash to. */
   | (OfPath & { readonly kind: 'ima_template_hash_mismatch'; readonly actual: string; readonly expected: string })
-  | (OfPath & { readonly kind: 'ima_path_unknown' })
+  /** `actual` is the entry's digest, `map` where it was looked for. */
+  | (OfPath & { readonly kind: 'ima_path_unknown'; readonly map: DigestMapName; readonly actual: string } & Signed)
   | (OfPath & {
       readonly kind: 'ima_digest_not_allowed';
+      readonly map: DigestMapName;
       readonly actual: string;
       readonly expected: readonly string[];
-    })
+    } & Signed)
   /** `actual` is the entry's digest, `expected` that of its buffer; absent where its algorithm is not available. */
   | (OfPath & { readonly kind: 'ima_buffer_digest_mismatch'; readonly actual: string; readonly expected?: string })
   | (OfPath & { readonly kind: 'ima_key_unsupported'; readonly keyType: string })
-  | (OfPath & { readonly kind: 'ima_signature_malformed' });
+  | (OfPath & { readonly kind: 'ima_signature_malformed'; readonly sizeBytes: number })
+  | (Partial<OfPath> & {
+      readonly kind: 'ima_device_mapper';
+      readonly problem: DmProblem;
+      readonly detail: string;
+    });
 
-type OfPath = { readonly index: number; readonly path: string };
+type OfPath = {
+  readonly index: number;
+  readonly path: string;
+  readonly template: string;
+  /** What else is known of path and digest: explanation.ts. */
+  readonly explanation?: Explanation;
+};
 
-/** Reference values for single measurements. */
+/** Why the signature that an entry carries did not help it; absent where it carries none. */
+type Signed = { readonly signature?: SignatureFinding };
+
+export type SignatureFinding = {
+  /** Eight hexadecimal digits; absent where the header cannot be read. */
+  readonly keyId?: string;
+  readonly problem: SignatureProblem | 'key_unknown' | 'wrong_digest_algorithm' | 'not_of_this_digest' | 'invalid';
+};
+
+/** The member of a runtime policy that decides. */
+export type DigestMapName = 'digests' | 'keyrings' | 'ima-buf';
+
+/** Reference values for single measurements, and what the entries before one have taught. */
 export type MeasurementRules = {
   readonly policy: RuntimePolicy;
-  /** Digests accepted for `boot_aggregate` besides the policy's, from a boot log that matches the quoted PCRs. */
+  /** Digests accepted for `boot_aggregate` besides the policy's, from PCRs that a quote covers. */
   readonly bootAggregates: readonly string[];
   /** What to do with entries whose file changed while it was measured: nothing certifies their name or digest. */
   readonly violations: 'accept' | 'fail';
+  readonly keys: SigningKeys;
+  /** Where the policy has rules for devices. */
+  readonly deviceMapper: DeviceMapper | undefined;
 };
 
 export const BOOT_AGGREGATE = 'boot_aggregate';
@@ -56,86 +91,145 @@ export function judgeLine(line: ImaLine, rules: MeasurementRules): readonly Meas
     return [{ kind: 'ima_entry_malformed', index, problem: parsed.problem, line: text }];
   }
   const entry = parsed.value;
-  const { path, pcr } = entry;
+  const { path, pcr, template } = entry;
+  const place = { index, path, template };
   const wrongPcr: readonly MeasurementFailure[] =
-    pcr === IMA_PCR ? [] : [{ kind: 'ima_pcr_not_ten', index, path, actual: pcr }];
+    pcr === IMA_PCR ? [] : [{ kind: 'ima_pcr_not_ten', ...place, actual: pcr }];
   if (line.violation) {
-    return rules.violations === 'accept' ? wrongPcr : [...wrongPcr, { kind: 'ima_violation', index, path }];
+    return rules.violations === 'accept' ? wrongPcr : [...wrongPcr, { kind: 'ima_violation', ...place }];
   }
   const expected = line.computedHash ?? '';
   if (entry.templateHash !== expected) {
-    return [...wrongPcr, { kind: 'ima_template_hash_mismatch', index, path, actual: entry.templateHash, expected }];
+    return [...wrongPcr, { kind: 'ima_template_hash_mismatch', ...place, actual: entry.templateHash, expected }];
   }
-  const refused = entry.buffer ? judgeBuffer(index, entry, entry.buffer, rules) : judgeFile(index, entry, rules);
+  if (entry.buffer) return [...wrongPcr, ...judgeBuffer(place, entry, entry.buffer, rules)];
+  const refused = judgeFile(place, entry, rules);
   return refused ? [...wrongPcr, refused] : wrongPcr;
 }
 
-function judgeFile(index: number, entry: ImaEntry, rules: MeasurementRules): MeasurementFailure | undefined {
-  const { path, fileDigest, signature } = entry;
+type Place = { readonly index: number; readonly path: string; readonly template: string };
+
+/** A file passes by its digest, by an exclude, or by a signature: any of them will do. */
+function judgeFile(place: Place, entry: ImaEntry, rules: MeasurementRules): MeasurementFailure | undefined {
+  const { path, fileDigest, signature: bytes } = entry;
   // Not even an excluded file may carry what is no signature: it shows a list that was not printed by a kernel.
-  if (signature && !isSignatureShaped(signature)) return { kind: 'ima_signature_malformed', index, path };
-  return judgeFileDigest(index, path, fileDigest.hex, rules);
+  if (bytes && !isSignatureShaped(bytes)) {
+    return { kind: 'ima_signature_malformed', ...place, sizeBytes: bytes.length };
+  }
+  if (acceptsFile(path, fileDigest.hex, rules)) return undefined;
+  const findings = [judgeSignature(entry, rules.keys), judgeMetadata(entry, rules.keys)];
+  if (findings.includes('verified')) return undefined;
+  const signature = findings.find((finding) => typeof finding === 'object');
+  return notListed(place, fileDigest.hex, rules.policy.digests, 'digests', signature);
 }
 
-/** The allow rule for files: listed digests, then excludes. Its order gives the same verdict and looks less often. */
-export function judgeFileDigest(
-  index: number,
-  path: string,
-  hex: string,
-  { policy, bootAggregates }: MeasurementRules,
-): MeasurementFailure | undefined {
-  if (path === BOOT_AGGREGATE && bootAggregates.includes(hex)) return undefined;
-  return judgeDigest(index, path, hex, policy.digests, policy.excludes);
-}
+/** Whether the policy lists this digest for this path, or excludes the path. Either order gives the same verdict. */
+export const acceptsFile = (path: string, hex: string, { policy, bootAggregates }: MeasurementRules): boolean =>
+  (path === BOOT_AGGREGATE && bootAggregates.includes(hex)) || isListed(path, hex, policy.digests, policy.excludes);
 
-function judgeDigest(
-  index: number,
-  path: string,
-  hex: string,
-  map: DigestMap,
-  excludes: Excludes | undefined,
-): MeasurementFailure | undefined {
+function isListed(path: string, hex: string, map: DigestMap, excludes: Excludes | undefined): boolean {
   const allowed = map.get(path);
-  if (allowed !== undefined && includesDigest(allowed, hex)) return undefined;
-  if (excludes?.matches(path)) return undefined;
-  if (allowed === undefined) return { kind: 'ima_path_unknown', index, path };
-  const expected = [...allowed].slice(0, MOST_SHOWN_DIGESTS);
-  return { kind: 'ima_digest_not_allowed', index, path, actual: hex, expected };
+  return (allowed !== undefined && includesDigest(allowed, hex)) || (excludes?.matches(path) ?? false);
+}
+
+function notListed(
+  place: Place,
+  actual: string,
+  digests: DigestMap,
+  map: DigestMapName,
+  signature?: SignatureFinding,
+): MeasurementFailure {
+  const allowed = digests.get(place.path);
+  const more = { ...place, map, actual, ...(signature && { signature }) };
+  if (allowed === undefined) return { kind: 'ima_path_unknown', ...more };
+  return { kind: 'ima_digest_not_allowed', ...more, expected: [...allowed].slice(0, MOST_SHOWN_DIGESTS) };
+}
+
+/** The signature over the digest of the file, if there is one: of its content, or of its Merkle tree (fs-verity). */
+function judgeSignature(
+  { signature: bytes, fileDigest }: ImaEntry,
+  keys: SigningKeys,
+): 'verified' | SignatureFinding | undefined {
+  if (bytes === undefined) return undefined;
+  const parsed = parseImaSignature(bytes);
+  if (!parsed.ok) return { problem: parsed.problem };
+  const signature = parsed.value;
+  const keyId = keyIdText(signature.keyId);
+  if (signature.type !== (fileDigest.verity ? 'verity' : 'file')) return { keyId, problem: 'not_of_this_digest' };
+  if (signature.hashAlgorithm !== fileDigest.algorithm) return { keyId, problem: 'wrong_digest_algorithm' };
+  const key = keys.find(signature.keyId, 'file')?.key;
+  if (key === undefined) return { keyId, problem: 'key_unknown' };
+  const digest = Buffer.from(fileDigest.hex, 'hex');
+  return verifyImaSignature(signature, digest, key) ? 'verified' : { keyId, problem: 'invalid' };
+}
+
+/** The EVM portable signature over the metadata of the file, its digest among them, in templates that print all of it. */
+function judgeMetadata(
+  { metadata, fileDigest }: ImaEntry,
+  keys: SigningKeys,
+): 'verified' | SignatureFinding | undefined {
+  if (metadata === undefined) return undefined;
+  const parsed = parseImaSignature(metadata.signature);
+  if (!parsed.ok) return { problem: parsed.problem };
+  const keyId = keyIdText(parsed.value.keyId);
+  const key = keys.find(parsed.value.keyId, 'metadata')?.key;
+  if (key === undefined) return { keyId, problem: 'key_unknown' };
+  return verifyEvmSignature(parsed.value, metadata, fileDigest, key) ? 'verified' : { keyId, problem: 'invalid' };
 }
 
 function judgeBuffer(
-  index: number,
-  entry: ImaEntry,
+  place: Place,
+  { path, fileDigest }: ImaEntry,
   buffer: Uint8Array,
-  { policy }: MeasurementRules,
-): MeasurementFailure | undefined {
-  const { path, fileDigest } = entry;
-  const expected = bufferDigest(fileDigest.algorithm, buffer);
-  if (expected !== fileDigest.hex) {
-    const common = { kind: 'ima_buffer_digest_mismatch', index, path, actual: fileDigest.hex } as const;
-    return expected === undefined ? common : { ...common, expected };
+  { policy, keys, deviceMapper }: MeasurementRules,
+): readonly MeasurementFailure[] {
+  const { hex, algorithm } = fileDigest;
+  const expected = bufferDigest(algorithm, buffer);
+  const isDmEvent = deviceMapper !== undefined && isDmEventName(path);
+  if (expected !== hex) {
+    if (isDmEvent) {
+      const detail = `the digest of the entry is ${hex}, that of its data ${expected ?? 'not known'}`;
+      return [{ kind: 'ima_device_mapper', ...place, problem: 'invalid_data', detail }];
+    }
+    const mismatch = { kind: 'ima_buffer_digest_mismatch', ...place, actual: hex } as const;
+    return [expected === undefined ? mismatch : { ...mismatch, expected }];
   }
-  const key = parseKeyBuffer(buffer);
-  if (key === undefined) return judgeDigest(index, path, fileDigest.hex, policy.buffers, policy.excludes);
-  const keyType = key.asymmetricKeyType ?? 'unknown';
-  if (keyType !== 'rsa' && keyType !== 'ec') return { kind: 'ima_key_unsupported', index, path, keyType };
-  if (policy.ignoredKeyrings.has('*') || policy.ignoredKeyrings.has(path)) return undefined;
-  // Excludes are for files: an exclude that happens to match a keyring's name must not admit keys.
-  return judgeDigest(index, path, fileDigest.hex, policy.keyrings, undefined);
+  const key = parseMeasuredKey(buffer);
+  if (!key.ok && key.problem.kind === 'key_unsupported') {
+    return [{ kind: 'ima_key_unsupported', ...place, keyType: key.problem.keyType }];
+  }
+  if (key.ok) {
+    if (policy.ignoredKeyrings.has('*') || policy.ignoredKeyrings.has(path)) return [];
+    // Excludes are for files: an exclude that happens to match a keyring's name must not admit keys.
+    if (!isListed(path, hex, policy.keyrings, undefined)) return [notListed(place, hex, policy.keyrings, 'keyrings')];
+    keys.learn(path, key.value);
+    return [];
+  }
+  if (isDmEvent) {
+    return deviceMapper
+      .judge(path, buffer, `${algorithm}:${hex}`)
+      .map((finding): MeasurementFailure => ({ kind: 'ima_device_mapper', ...place, ...finding }));
+  }
+  return isListed(path, hex, policy.buffers, policy.excludes) ? [] : [notListed(place, hex, policy.buffers, 'ima-buf')];
 }
 
-/** Names of the kernel for the algorithms in which a buffer may be measured. */
-const BUFFER_ALGORITHMS: ReadonlyMap<string, HashAlgorithm> = new Map([
+/** Names of the kernel for the algorithms in which a buffer may be measured, with those of node:crypto. */
+const BUFFER_ALGORITHMS: ReadonlyMap<string, string> = new Map([
+  ['md5', 'md5'],
   ['sha1', 'sha1'],
+  ['sha224', 'sha224'],
   ['sha256', 'sha256'],
   ['sha384', 'sha384'],
   ['sha512', 'sha512'],
-  ['sm3', 'sm3_256'],
-  ['sm3-256', 'sm3_256'],
-  ['sm3_256', 'sm3_256'],
+  ['sm3', 'sm3'],
+  ['sm3-256', 'sm3'],
+  ['sm3_256', 'sm3'],
+  ['sha3-256', 'sha3-256'],
+  ['sha3-384', 'sha3-384'],
+  ['sha3-512', 'sha3-512'],
 ]);
 
 function bufferDigest(name: string, buffer: Uint8Array): string | undefined {
   const algorithm = BUFFER_ALGORITHMS.get(name);
-  return algorithm && digest(algorithm, buffer).toString('hex');
+  return algorithm && createHash(algorithm).update(buffer).digest('hex');
 }

@@ -1,6 +1,8 @@
 import type { HashAlgorithm } from '@keylime/core/digest';
 import type { QuoteProgress } from '@keylime/ima/quote-progress';
 import type { TpmsClockInfo } from '@keylime/tpm/attest';
+import type { DmState } from './device-mapper.ts';
+import type { LearnedKeyrings } from './signing-keys.ts';
 
 /** What is remembered of an attester between two attestations; empty at enrolment. Only verified evidence changes it. */
 export type Progress = {
@@ -18,10 +20,18 @@ export type Progress = {
   readonly bootTime?: number;
   /** Checksum of the runtime policy that judged the entries before `nextEntry`: under another one they count for nothing. */
   readonly policyChecksum?: string;
+  /** Signing keys that the machine's kernel loaded before `nextEntry`, and the devices that it set up. */
+  readonly learnedKeyrings?: LearnedKeyrings;
+  readonly devices?: DmState;
 };
 
 /** The same memory with the measurement list to be judged from its first entry on. */
 export function fromFirstEntry(progress: Progress): Progress {
-  const { runningPcr: _, bank: __, quoteProgress: ___, policyChecksum: ____, ...rest } = progress;
-  return { ...rest, nextEntry: 0 };
+  const { clock, transportKeyPem, bootTime } = progress;
+  return {
+    nextEntry: 0,
+    ...(clock && { clock }),
+    ...(transportKeyPem !== undefined && { transportKeyPem }),
+    ...(bootTime !== undefined && { bootTime }),
+  };
 }

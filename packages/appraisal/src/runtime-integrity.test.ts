@@ -90,8 +90,24 @@ test('an unknown path and a digest that is not listed fail where they are', () =
     line(`ima-sig sha256:${OTHER} /opt/demo/hello `),
   ]);
   assert.deepEqual(result.failures, [
-    { kind: 'ima_path_unknown', index: 1, path: '/opt/evil' },
-    { kind: 'ima_digest_not_allowed', index: 2, path: '/opt/demo/hello', actual: OTHER, expected: [D] },
+    {
+      kind: 'ima_path_unknown',
+      index: 1,
+      path: '/opt/evil',
+      template: 'ima-ng',
+      map: 'digests',
+      actual: D,
+      explanation: { listedFor: ['/opt/demo/hello'] },
+    },
+    {
+      kind: 'ima_digest_not_allowed',
+      index: 2,
+      path: '/opt/demo/hello',
+      template: 'ima-sig',
+      map: 'digests',
+      actual: OTHER,
+      expected: [D],
+    },
   ]);
 });
 

@@ -1,16 +1,20 @@
 import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
+import type { Keyring } from '@keylime/ima/keyring';
 import { encodeUtf8 } from '@keylime/ima/list-text';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
 import type { ImaExtendMode } from '@keylime/ima/replay';
 import { scanImaList } from '@keylime/ima/scan';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import { DeviceMapper, type DmState, NO_DEVICES } from './device-mapper.ts';
+import { explain } from './explanation.ts';
 import {
+  acceptsFile,
   BOOT_AGGREGATE,
-  judgeFileDigest,
   judgeLine,
   type MeasurementFailure,
   type MeasurementRules,
 } from './measurement.ts';
+import { type LearnedKeyrings, SigningKeys } from './signing-keys.ts';
 
 /** Why a measurement list was not accepted. */
 export type RuntimeIntegrityFailure =
@@ -31,7 +35,12 @@ export type RuntimeIntegrityEvidence = {
   readonly runningPcr?: Uint8Array | undefined;
   /** Of the round before; not looked at where `firstEntry` is 0. */
   readonly quoteProgress?: QuoteProgress | undefined;
+  /** Keys that certified entries before `firstEntry` brought; not looked at where it is 0. The same for the devices. */
+  readonly learnedKeyrings?: LearnedKeyrings | undefined;
+  readonly devices?: DmState | undefined;
   readonly policy: RuntimePolicy;
+  /** Keys for signatures of files instead of the policy's. */
+  readonly verificationKeys?: Keyring | undefined;
   /** Hex; see MeasurementRules. */
   readonly bootAggregates?: readonly string[];
   readonly violations: 'accept' | 'fail';
@@ -47,11 +56,13 @@ export type RuntimeIntegrity = {
   readonly certifiedEntries: number;
   readonly uncertifiedEntries: number;
   readonly violationCount: number;
-  /** To remember, with the two below, if and only if there are no failures: the first entry not certified. */
+  /** To remember, with those below, if and only if there are no failures: the first entry not certified. */
   readonly nextEntry: number;
   /** PCR 10 before `nextEntry`, in the quoted bank. */
   readonly runningPcr: Buffer;
   readonly quoteProgress: QuoteProgress;
+  readonly learnedKeyrings: LearnedKeyrings | undefined;
+  readonly devices: DmState | undefined;
 };
 
 export const MAX_FAILURES = 100;
@@ -75,7 +86,17 @@ export function* appraiseRuntimeIntegrityInSteps(
   const { bank, firstEntry, quotedPcr, policy, violations } = evidence;
   const list = typeof evidence.list === 'string' ? encodeUtf8(evidence.list) : evidence.list;
   const zeros = new Uint8Array(digestSize(bank));
-  const rules: MeasurementRules = { policy, violations, bootAggregates: evidence.bootAggregates ?? [] };
+  const isFull = firstEntry === 0;
+  const keys = new SigningKeys(
+    evidence.verificationKeys ?? policy.verificationKeys,
+    isFull ? undefined : evidence.learnedKeyrings,
+  );
+  const deviceMapper =
+    policy.dmPolicy === null
+      ? undefined
+      : new DeviceMapper(policy.dmPolicy, (isFull ? undefined : evidence.devices) ?? NO_DEVICES);
+  const bootAggregates = evidence.bootAggregates ?? [];
+  const rules: MeasurementRules = { policy, violations, bootAggregates, keys, deviceMapper };
 
   const failures = new FailureList();
   let violationCount = 0;
@@ -86,15 +107,14 @@ export function* appraiseRuntimeIntegrityInSteps(
       firstIndex: firstEntry,
       bank,
       quotedPcr,
-      runningPcr: firstEntry === 0 ? zeros : (evidence.runningPcr ?? zeros),
+      runningPcr: isFull ? zeros : (evidence.runningPcr ?? zeros),
       logHashAlgorithm: policy.logHashAlgorithm,
       ...(evidence.extendMode && { extendMode: evidence.extendMode }),
     },
     {
       file(index, path, hex) {
         if (index === 0) startsWithBootAggregate = path === BOOT_AGGREGATE;
-        const failure = judgeFileDigest(index, path, hex, rules);
-        if (failure !== undefined) failures.add([failure]);
+        return acceptsFile(path, hex, rules);
       },
       line(line) {
         if (line.violation) violationCount++;
@@ -106,17 +126,21 @@ export function* appraiseRuntimeIntegrityInSteps(
     },
   );
 
-  if (firstEntry === 0 && !startsWithBootAggregate) failures.add([{ kind: 'ima_boot_aggregate_missing' }]);
+  if (isFull && !startsWithBootAggregate) failures.add([{ kind: 'ima_boot_aggregate_missing' }]);
   const certifiedEntries = replay.certifiedCount ?? 0;
   const quoteProgress: QuoteProgress = { matched: certifiedEntries, length: replay.entryCount };
   if (replay.certifiedCount === undefined) {
     const quoted = Buffer.from(quotedPcr).toString('hex');
     failures.add([{ kind: 'ima_pcr_mismatch', quoted, replayed: replay.runningPcr.toString('hex') }]);
-  } else if (!makesProgress(firstEntry === 0 ? undefined : evidence.quoteProgress, quoteProgress)) {
+  } else if (!makesProgress(isFull ? undefined : evidence.quoteProgress, quoteProgress)) {
     failures.add([{ kind: 'ima_quote_progress', ...quoteProgress }]);
   }
+  // A list that goes on beyond the quote may still bring what is missing.
+  if (replay.certifiedCount === replay.entryCount && deviceMapper !== undefined) {
+    failures.add(deviceMapper.judgeState().map((finding) => ({ kind: 'ima_device_mapper', ...finding })));
+  }
   return {
-    failures: failures.first,
+    failures: explain(failures.first, { list, firstEntry, policy }),
     failureCount: failures.count,
     entryCount: replay.entryCount,
     certifiedEntries,
@@ -125,6 +149,8 @@ export function* appraiseRuntimeIntegrityInSteps(
     nextEntry: firstEntry + certifiedEntries,
     runningPcr: replay.runningPcr,
     quoteProgress,
+    learnedKeyrings: keys.learned(),
+    devices: deviceMapper?.state(),
   };
 }
 

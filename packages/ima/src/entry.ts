@@ -1,12 +1,13 @@
 import { bad, good, type Parsed } from '@keylime/core/parsed';
-import { decodeField, type FileDigest, IMA_TEMPLATES, type ImaFieldId, type ImaTemplate } from './template-fields.ts';
+import { decodeField, type FileDigest, type ImaFieldId, templateFields } from './template-fields.ts';
 
 /** One measurement: what one line of `ascii_runtime_measurements` says. Nothing in it is verified by parsing. */
 export type ImaEntry = {
   readonly pcr: number;
   /** Lower-case hex of the second column; the list's file decides the algorithm (SHA-1 unless its name has a suffix). */
   readonly templateHash: string;
-  readonly template: ImaTemplate;
+  /** A name of `IMA_TEMPLATES`, or a format such as `d-ng|n-ng|sig`. */
+  readonly template: string;
   readonly fileDigest: FileDigest;
   /** File, keyring or buffer name; a byte that is not UTF-8 is U+DC00 + byte (list-text.ts). */
   readonly path: string;
@@ -14,6 +15,10 @@ export type ImaEntry = {
   readonly signature?: Uint8Array;
   /** Raw `buf` field, possibly empty; only in `ima-buf`. */
   readonly buffer?: Uint8Array;
+  /** Digest of the file without the signature appended to it; absent where there is none. */
+  readonly appendedDigest?: FileDigest;
+  /** What an EVM portable signature covers, where there is one. */
+  readonly metadata?: ImaMetadata;
   /**
    * The kernel saw a file changing while it was measured: the template hash column is all zeros and the PCR was extended
    * with ones. Digest and name are then covered by nothing. A column of all ones is no violation but a wrong hash.
@@ -21,6 +26,18 @@ export type ImaEntry = {
   readonly violation: boolean;
   /** What the kernel hashed: u32le length and data per field; without lengths for template `ima`. */
   readonly templateInput: Uint8Array;
+};
+
+/** Metadata of a file, and the signature over it. Numbers are as the list prints them, bytes as the kernel had them. */
+export type ImaMetadata = {
+  /** security.evm. */
+  readonly signature: Uint8Array;
+  readonly xattrNames: readonly string[];
+  /** In the order of the names. */
+  readonly xattrValues: readonly Uint8Array[];
+  readonly uid: number;
+  readonly gid: number;
+  readonly mode: number;
 };
 
 /** The part of a line that cannot be read. */
@@ -45,38 +62,43 @@ export function parseImaLine(line: string | Uint8Array): Parsed<ImaEntry, ImaPro
   if (rest === undefined) return bad('field_count');
   if (!/^\d{1,2}$/.test(pcrText) || Number(pcrText) > 23) return bad('pcr');
   if (!/^(?:[0-9a-fA-F]{2})+$/.test(hashText)) return bad('template_hash');
-  if (!isImaTemplate(templateText)) return bad('template');
+  const ids = templateFields(templateText);
+  if (ids === undefined) return bad('template');
 
   const violation = /^0+$/.test(hashText);
-  const ids: readonly ImaFieldId[] = IMA_TEMPLATES[templateText];
   const [fieldTexts, lastText] = splitFields(text, rest, ids.length - 1);
   if (lastText === undefined) return bad('field_count');
   fieldTexts.push(text.slice(lastText));
 
+  const data = new Map<ImaFieldId, Uint8Array>();
   let fileDigest: FileDigest | undefined;
+  let appendedDigest: FileDigest | undefined;
   let path: string | undefined;
-  let signature: Uint8Array | undefined;
-  let buffer: Uint8Array | undefined;
   const input: Uint8Array[] = [];
   for (const [i, id] of ids.entries()) {
     const field = decodeField(id, fieldTexts[i] ?? '', violation);
     if (field === undefined) return bad(id);
-    fileDigest ??= field.digest;
+    if (id === 'd-modsig') appendedDigest = field.digest;
+    else fileDigest ??= field.digest;
     path ??= field.name;
-    if (id === 'sig' && field.data.length > 0) signature = field.data;
-    if (id === 'buf') buffer = field.data;
+    data.set(id, field.data);
     if (templateText !== 'ima') input.push(u32le(field.data.length));
     input.push(field.data);
   }
   if (fileDigest === undefined || path === undefined) return bad('field_count');
+  const metadata = data.get('evmsig')?.length ? metadataOf(data) : undefined;
+  const signature = data.get('sig');
+  const buffer = data.get('buf');
   return good({
     pcr: Number(pcrText),
     templateHash: hashText.toLowerCase(),
     template: templateText,
     fileDigest,
     path,
-    ...(signature && { signature }),
+    ...(signature && signature.length > 0 && { signature }),
     ...(buffer && { buffer }),
+    ...(appendedDigest && { appendedDigest }),
+    ...(metadata && { metadata }),
     violation,
     templateInput: Buffer.concat(input),
   });
@@ -95,7 +117,25 @@ function splitFields(text: string, from: number, count: number): [fields: string
   return [fields, at];
 }
 
-const isImaTemplate = (name: string): name is ImaTemplate => Object.hasOwn(IMA_TEMPLATES, name);
+/** The fields of template `evm-sig`; `undefined` where some are empty, left out, or do not fit each other. */
+function metadataOf(data: ReadonlyMap<ImaFieldId, Uint8Array>): ImaMetadata | undefined {
+  const read = (id: ImaFieldId): Buffer => Buffer.from(data.get(id) ?? []);
+  const [uid, gid, mode] = [read('iuid'), read('igid'), read('imode')];
+  const [names, lengths, values] = [read('xattrnames'), read('xattrlengths'), read('xattrvalues')];
+  if (uid.length !== 4 || gid.length !== 4 || mode.length !== 2 || names.length === 0) return undefined;
+  const xattrNames = names.toString('latin1', 0, names.length - 1).split('|');
+  if (lengths.length !== 4 * xattrNames.length) return undefined;
+  const xattrValues: Uint8Array[] = [];
+  let at = 0;
+  for (let i = 0; i < xattrNames.length; i++) {
+    const length = lengths.readUInt32LE(4 * i);
+    xattrValues.push(values.subarray(at, at + length));
+    at += length;
+  }
+  if (at !== values.length) return undefined;
+  const numbers = { uid: uid.readUInt32LE(), gid: gid.readUInt32LE(), mode: mode.readUInt16LE() };
+  return { signature: read('evmsig'), xattrNames, xattrValues, ...numbers };
+}
 
 function u32le(value: number): Buffer {
   const bytes = Buffer.alloc(4);

@@ -8,9 +8,10 @@ import { BATCH, compileShaModule, LONGEST_MESSAGE, MEMORY, type ShaModule } from
 export type ImaVisitor = {
   /**
    * A file that only reference values can refuse: an `ima-ng` or `ima-sig` entry of PCR 10, no violation, its template
-   * hash right, its signature absent or well-formed. `hex` is its digest in lower case.
+   * hash right, its signature absent or well-formed. `hex` is its digest in lower case. Tells whether these three say
+   * enough to accept it; if not, `line` sees the entry with all that it has.
    */
-  readonly file: (index: number, path: string, hex: string) => void;
+  readonly file: (index: number, path: string, hex: string) => boolean;
   /** Any other line, and any line where the fast way is not open. */
   readonly line: (line: ImaLine) => void;
 };
@@ -363,7 +364,7 @@ class Batch {
       }
       const slot = slots[entry] as number;
       if (!this.#columnIsRight(slot)) {
-        visitor.line(this.#wrongLine(entry, slot));
+        visitor.line(this.#wholeLine(entry, slot));
         continue;
       }
       const pathStart = pathStarts[entry] as number;
@@ -371,11 +372,8 @@ class Batch {
       const path = wide[entry]
         ? decodeUtf8(list.subarray(pathStart, pathEnd))
         : text.substring(pathStart - base, pathEnd - base);
-      visitor.file(
-        this.#firstIndex + entry,
-        path,
-        text.substring((digestStarts[entry] as number) - base, pathStart - 1 - base),
-      );
+      const hex = text.substring((digestStarts[entry] as number) - base, pathStart - 1 - base);
+      if (!visitor.file(this.#firstIndex + entry, path, hex)) visitor.line(this.#wholeLine(entry, slot));
     }
   }
 
@@ -386,7 +384,7 @@ class Batch {
     return true;
   }
 
-  #wrongLine(entry: number, slot: number): ImaLine {
+  #wholeLine(entry: number, slot: number): ImaLine {
     const { list } = this.#part;
     const start = this.#scratch.lineStarts[entry] as number;
     const line = list.subarray(start, this.#lineEnd(start));

@@ -49,6 +49,25 @@ export const IMA_TEMPLATES = {
 export type ImaTemplate = keyof typeof IMA_TEMPLATES;
 export type ImaFieldId = (typeof IMA_TEMPLATES)[ImaTemplate][number];
 
+const FIELD_IDS: readonly string[] = [...new Set(Object.values(IMA_TEMPLATES).flat())];
+
+/** The longest format that the kernel accepts (ima_template.c `MAX_TEMPLATE_NAME_LEN`). */
+const LONGEST_FORMAT = 255;
+
+/**
+ * The fields of a template by what the list calls it: its name, or, for one made with `ima_template_fmt=`, the format
+ * itself, such as `d-ng|n-ng|sig`. A format of no use here has no digest or no name, or more than one of them.
+ */
+export function templateFields(name: string): readonly ImaFieldId[] | undefined {
+  if (Object.hasOwn(IMA_TEMPLATES, name)) return IMA_TEMPLATES[name as keyof typeof IMA_TEMPLATES];
+  if (name.length > LONGEST_FORMAT || !name.includes('|')) return undefined;
+  const ids = name.split('|');
+  if (!ids.every((id): id is ImaFieldId => FIELD_IDS.includes(id)) || new Set(ids).size !== ids.length)
+    return undefined;
+  const count = (wanted: readonly string[]) => ids.filter((id) => wanted.includes(id)).length;
+  return count(['d', 'd-ng', 'd-ngv2']) === 1 && count(['n', 'n-ng']) === 1 ? ids : undefined;
+}
+
 /** One decoded field: the bytes that the kernel hashed, and what they mean. */
 export type ImaField = { readonly data: Uint8Array; readonly digest?: FileDigest; readonly name?: string };
 
@@ -70,7 +89,9 @@ export function decodeField(id: ImaFieldId, text: string, violation: boolean): I
     case 'n-ng':
       return text.includes('\0') ? undefined : nameField(text, `${text}\0`);
     case 'xattrnames':
-      return text.includes('\0') ? undefined : { data: encodeLatin1(`${text}\0`) };
+      if (text.includes('\0')) return undefined;
+      // Of what is no file, such as boot_aggregate, there is no metadata.
+      return { data: text === '' ? new Uint8Array() : encodeLatin1(`${text}\0`) };
     case 'iuid':
     case 'igid':
       return integerField(text, 4);
@@ -118,6 +139,7 @@ const nameField = (text: string, padded: string): ImaField => ({
 });
 
 function integerField(text: string, sizeBytes: 2 | 4): ImaField | undefined {
+  if (text === '') return { data: new Uint8Array() };
   if (!/^\d{1,10}$/.test(text) || Number(text) >= 2 ** (8 * sizeBytes)) return undefined;
   const data = Buffer.alloc(sizeBytes);
   data.writeUIntLE(Number(text), 0, sizeBytes);

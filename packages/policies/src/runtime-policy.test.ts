@@ -15,6 +15,10 @@ function problems(text: string): string[] {
   return decoded.ok ? [] : decoded.problem.map(({ kind, path, message }) => `${kind} ${path.join('/')}: ${message}`);
 }
 
+/** The key of 03 section 6.3 of the reference. */
+const EXAMPLE_KEY =
+  'MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEFOoNhXDpHbUAqVmVuhYLFNXjdynvNA/f2WtlF7KhEV7WJZjM/qx2K7fZ1l+1OHFUQMFKpTUA58J6mlG1XgtABQ==';
+
 test('a policy is indexed by name', () => {
   const many = Array.from({ length: 20 }, (_, i) => String(i).padStart(40, '0'));
   const text = policy({
@@ -22,9 +26,14 @@ test('a policy is indexed by name', () => {
     digests: { '/opt/demo/hello': [D], '/opt/many': many, ['__proto__']: [D] },
     excludes: ['/tmp/.*'],
     keyrings: { '.ima': [D] },
-    ima: { ignored_keyrings: ['.machine'], log_hash_alg: 'sha256', dm_policy: { version: 1 } },
+    ima: {
+      ignored_keyrings: ['.machine'],
+      log_hash_alg: 'sha256',
+      dm_policy: { version: 1, match_on: 'name', rules: {} },
+    },
     'ima-buf': { kernel_info: [D] },
-    'verification-keys': '{"pubkeys": ["AAAA"], "keyids": [2477118363]}',
+    'verification-keys': JSON.stringify({ pubkeys: [EXAMPLE_KEY], keyids: [2477118363] }),
+    packages: { [D]: 'demo 1.0-1' },
   });
   const decoded = decodeRuntimePolicy(text);
   assert.ok(decoded.ok, JSON.stringify(decoded));
@@ -35,7 +44,14 @@ test('a policy is indexed by name', () => {
   assert.equal(includesDigest(keyrings.get('.ima') ?? [], D), true);
   assert.equal(includesDigest(buffers.get('kernel_info') ?? [], D), true);
   assert.deepEqual([excludes.matches('/tmp/x'), excludes.matches('/var/tmp/x')], [true, false]);
-  assert.deepEqual([[...ignoredKeyrings], logHashAlgorithm, dmPolicy], [['.machine'], 'sha256', { version: 1 }]);
+  assert.deepEqual(
+    [[...ignoredKeyrings], logHashAlgorithm, dmPolicy],
+    [['.machine'], 'sha256', { matchOn: 'name', rules: [] }],
+  );
+  assert.deepEqual(
+    [[...decoded.value.verificationKeys.keys()], [...decoded.value.packages]],
+    [[2477118363], [[D, 'demo 1.0-1']]],
+  );
   assert.equal(checksum, runtimePolicyChecksum(text));
 });
 
@@ -105,6 +121,11 @@ for (const [text, expected] of [
       "schema verification-keys/keyids/0: '1' is not of type 'integer'",
     ],
   ],
+  [
+    policy({ 'verification-keys': '{"pubkeys": ["AAAA"], "keyids": []}' }),
+    ['schema verification-keys: key 0 is not a public key in DER'],
+  ],
+  [policy({ packages: { [D]: 1 } }), [`schema packages/${D}: 1 is not of type 'string'`]],
   [policy({ 'verification-keys': 'x' }), ['schema verification-keys: is not the JSON text of a keyring']],
 ] as const) {
   test(`a policy is refused: ${expected[0].slice(0, 90)}`, () => assert.deepEqual(problems(text), expected));

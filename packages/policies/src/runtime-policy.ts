@@ -2,7 +2,9 @@ import { digest, type HashAlgorithm } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { EMPTY_KEYRING, type Keyring, parseKeyring } from '@keylime/ima/keyring';
 import { type DigestList, type DigestMap, digestList } from './digest-map.ts';
+import { type DmPolicy, decodeDmPolicy } from './dm-policy.ts';
 import { compileExcludes, type Excludes } from './excludes.ts';
 
 /** Reference values for a measurement list, indexed for matching. Immutable: shared by all who are judged by it. */
@@ -20,9 +22,11 @@ export type RuntimePolicy = {
   readonly ignoredKeyrings: ReadonlySet<string>;
   /** Algorithm of the template hash column. */
   readonly logHashAlgorithm: HashAlgorithm;
-  readonly dmPolicy: { readonly [key: string]: Json } | null;
-  /** Keyring object as JSON text, or empty. */
-  readonly verificationKeys: string;
+  readonly dmPolicy: DmPolicy | null;
+  /** Keys for signatures of files, unless an enrolment names others. */
+  readonly verificationKeys: Keyring;
+  /** Name and version of the package that a digest came from, by the digest; empty where the policy does not say. */
+  readonly packages: ReadonlyMap<string, string>;
 };
 
 /** What is wrong with a policy. `path` leads to the value; `message` is worded like a JSON schema validator's. */
@@ -80,10 +84,11 @@ function readPolicy(reader: SchemaReader, json: Json, text: string): RuntimePoli
   const ima = reader.object(root.ima, ['ima'], ['ignored_keyrings', 'log_hash_alg', 'dm_policy']);
   const ignoredKeyrings = reader.strings(ima?.ignored_keyrings, ['ima', 'ignored_keyrings']);
   const logHashAlgorithm = reader.oneOf(ima?.log_hash_alg, ['ima', 'log_hash_alg'], LOG_HASH_ALGORITHMS);
-  const dmPolicy = ima?.dm_policy === null ? null : reader.object(ima?.dm_policy, ['ima', 'dm_policy'], []);
+  const dmPolicy = reader.dmPolicy(ima?.dm_policy, ['ima', 'dm_policy']);
   const buffers = reader.digestMap(root['ima-buf'], ['ima-buf']);
-  const verificationKeys = reader.string(root['verification-keys'], ['verification-keys']);
-  if (verificationKeys) reader.keyring(verificationKeys, ['verification-keys']);
+  const keyringText = reader.string(root['verification-keys'], ['verification-keys']);
+  const verificationKeys = keyringText === undefined ? undefined : reader.keyring(keyringText, ['verification-keys']);
+  const packages = reader.packages(root.packages, ['packages']);
   const excludes = reader.excludes(patterns ?? [], ['excludes']);
   if (version === undefined || generator === undefined || excludes === undefined) return undefined;
   if (digests === undefined || keyrings === undefined || buffers === undefined) return undefined;
@@ -101,6 +106,7 @@ function readPolicy(reader: SchemaReader, json: Json, text: string): RuntimePoli
     logHashAlgorithm,
     dmPolicy,
     verificationKeys,
+    packages,
   };
 }
 
@@ -175,16 +181,33 @@ class SchemaReader {
     return '';
   }
 
-  keyring(text: string, path: Path): void {
-    let keyring = parseJson(text);
+  keyring(text: string, path: Path): Keyring {
+    if (text === '') return EMPTY_KEYRING;
+    let json = parseJson(text);
     // Older tools put the JSON text of a keyring into a JSON string once more.
-    if (typeof keyring === 'string') keyring = parseJson(keyring);
-    if (keyring === undefined) this.#refuse(path, 'is not the JSON text of a keyring');
-    const object = this.object(keyring, path, ['keyids', 'pubkeys']);
+    if (typeof json === 'string') json = parseJson(json);
+    const before = this.problems.length;
+    if (json === undefined) this.#refuse(path, 'is not the JSON text of a keyring');
+    const object = this.object(json, path, ['keyids', 'pubkeys']);
     for (const [i, id] of (this.array(object?.keyids, [...path, 'keyids']) ?? []).entries()) {
       this.integer(id, [...path, 'keyids', i], 0);
     }
     this.strings(object?.pubkeys, [...path, 'pubkeys']);
+    const keyring = this.problems.length > before ? undefined : parseKeyring(text);
+    if (keyring?.ok === false) this.#refuse(path, keyring.problem.message);
+    return keyring?.ok ? keyring.value : EMPTY_KEYRING;
+  }
+
+  dmPolicy(value: Json | undefined, path: Path): DmPolicy | null | undefined {
+    if (value === null || value === undefined) return value;
+    if (this.object(value, path, []) === undefined) return undefined;
+    return decodeDmPolicy(value, (problem) => this.#refuse([...path, ...problem.path], problem.message));
+  }
+
+  /** Digest to `name version`; a member of our own, which other tools pass over. */
+  packages(value: Json | undefined, path: Path): ReadonlyMap<string, string> {
+    const entries = Object.entries(this.object(value, path, []) ?? {});
+    return new Map(entries.map(([hex, name]) => [hex, this.string(name, [...path, hex]) ?? '']));
   }
 
   excludes(patterns: readonly string[], path: Path): Excludes | undefined {

@@ -20,6 +20,8 @@ export type Enrolment = {
   readonly akTpm: string;
   /** PEM of the certificate that the agent must show, or `undefined` for plain HTTP. */
   readonly mtlsCert: string | undefined;
+  /** Keyring as JSON text for signatures of files, instead of the policy's; absent: the policy's count. */
+  readonly imaSignVerificationKeys?: string;
   /** PKCS#8 PEM of the RSA key that signs notifications about this agent; empty: they go unsigned. */
   readonly revocationKey: string;
 };

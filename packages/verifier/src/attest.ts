@@ -2,8 +2,10 @@ import type { KeyObject } from 'node:crypto';
 import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
 import type { Expectation } from '@keylime/appraisal/appraise';
 import { type FailureEvent, shorten } from '@keylime/appraisal/event';
+import { BOOT_AGGREGATE } from '@keylime/appraisal/measurement';
 import type { Progress } from '@keylime/appraisal/progress';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import type { Keyring } from '@keylime/ima/keyring';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
 import type { TpmtPublic } from '@keylime/tpm/public';
@@ -17,6 +19,8 @@ export type Expectations = {
   readonly ak: TpmtPublic;
   readonly akKey: KeyObject;
   readonly tpmPolicy: TpmPolicy;
+  /** Instead of the policy's; `undefined` where the enrolment names none. */
+  readonly verificationKeys: Keyring | undefined;
   readonly violations: 'accept' | 'fail';
 };
 
@@ -25,12 +29,22 @@ export type Judge = (body: Buffer, expectation: Expectation, progress: Progress)
 
 const IMA_BIT = 1 << 10;
 
-/** The PCRs to ask for: those of the TPM policy, and PCR 10 wherever a runtime policy has something to say. */
-export const quotedMask = (tpmPolicy: TpmPolicy, runtimePolicy: RuntimePolicy): number =>
-  isEmptyPolicy(runtimePolicy) ? tpmPolicy.mask : tpmPolicy.mask | IMA_BIT;
+/** PCRs 0 to 9, of which the boot aggregate is the hash. */
+const BOOT_BITS = 0x3ff;
 
-const isEmptyPolicy = ({ generator, digests, keyrings, buffers }: RuntimePolicy): boolean =>
-  generator <= 1 && digests.size + keyrings.size + buffers.size === 0;
+/**
+ * The PCRs to ask for: those of the TPM policy, PCR 10 wherever there is something to judge a list by, and with it those
+ * that the boot aggregate is made of where the policy names none: so machines that boot differently can share a policy.
+ */
+export function quotedMask(tpmPolicy: TpmPolicy, runtimePolicy: RuntimePolicy, verificationKeys?: Keyring): number {
+  if (isEmptyPolicy(runtimePolicy) && (verificationKeys?.size ?? 0) === 0) return tpmPolicy.mask;
+  const { digests, excludes } = runtimePolicy;
+  const isNamed = digests.has(BOOT_AGGREGATE) || excludes.matches(BOOT_AGGREGATE);
+  return tpmPolicy.mask | IMA_BIT | (isNamed ? 0 : BOOT_BITS);
+}
+
+const isEmptyPolicy = ({ generator, digests, keyrings, buffers, dmPolicy, verificationKeys }: RuntimePolicy): boolean =>
+  generator <= 1 && digests.size + keyrings.size + buffers.size + verificationKeys.size === 0 && dmPolicy === null;
 
 /**
  * One attestation over the wire: asks for a quote, and judges the answer (06 section 1.4 of the reference). Rejects only
@@ -38,14 +52,14 @@ const isEmptyPolicy = ({ generator, digests, keyrings, buffers }: RuntimePolicy)
  */
 export async function attest(
   agent: Agent,
-  { ak, akKey, tpmPolicy, violations }: Expectations,
+  { ak, akKey, tpmPolicy, verificationKeys, violations }: Expectations,
   runtimePolicy: RuntimePolicy,
   connection: AgentConnection,
   judge: Judge,
 ): Promise<Outcome> {
   const { progress } = agent;
   const nonce = newNonce();
-  const mask = quotedMask(tpmPolicy, runtimePolicy);
+  const mask = quotedMask(tpmPolicy, runtimePolicy, verificationKeys);
   // Entries that another policy accepted are not accepted by this one: the list is asked for from its start.
   const samePolicy = progress.policyChecksum === runtimePolicy.checksum;
   const requestedEntry = samePolicy ? progress.nextEntry : 0;
@@ -60,7 +74,8 @@ export async function attest(
   }
   if (answer.status !== 200) return otherAnswer(agent, answer, connection);
   const { accepted } = agent;
-  const expectation = { nonce, mask, requestedEntry, ak, akKey, accepted, tpmPolicy, runtimePolicy, violations };
+  const reference = { tpmPolicy, runtimePolicy, verificationKeys, violations };
+  const expectation = { nonce, mask, requestedEntry, ak, akKey, accepted, ...reference };
   return judge(answer.body, expectation, progress);
 }
 

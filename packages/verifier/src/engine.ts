@@ -5,6 +5,7 @@ import { highestSeverity, severityOf } from '@keylime/appraisal/severity';
 import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
 import { ownCopy } from '@keylime/core/own-copy';
+import { parseKeyring } from '@keylime/ima/keyring';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import type { Log } from '@keylime/service/log';
 import { decodePublic, publicKey } from '@keylime/tpm/public';
@@ -219,5 +220,7 @@ function expectationsOf(agent: Agent, violations: 'accept' | 'fail'): Expectatio
   const tpmPolicy = decodeTpmPolicy(agent.tpmPolicy);
   if (akBytes === undefined || !tpmPolicy.ok) throw new CorruptRowError(agent.id, 'enrolment');
   const ak = decodePublic(ownCopy(akBytes));
-  return { ak, akKey: publicKey(ak), tpmPolicy: tpmPolicy.value, violations };
+  const keyring = agent.imaSignVerificationKeys === undefined ? undefined : parseKeyring(agent.imaSignVerificationKeys);
+  if (keyring?.ok === false) throw new CorruptRowError(agent.id, 'enrolment');
+  return { ak, akKey: publicKey(ak), tpmPolicy: tpmPolicy.value, verificationKeys: keyring?.value, violations };
 }

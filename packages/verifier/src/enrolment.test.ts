@@ -83,8 +83,22 @@ test('what this version does not do is refused, not dropped', () => {
   assert.match(problemsOf({ v: 'AAAA' })[0] ?? '', /^v: payloads are not served/);
   assert.match(problemsOf({ mb_policy: '{"scrtm": 1}' })[0] ?? '', /^mb_policy: measured boot is not served/);
   assert.match(problemsOf({ mb_policy_name: 'm1' })[0] ?? '', /^mb_policy_name: /);
-  assert.match(problemsOf({ ima_sign_verification_keys: '{}' })[0] ?? '', /^ima_sign_verification_keys: /);
   assert.deepEqual(problemsOf({ mb_policy: '{}' }), []);
+});
+
+test('keys for signatures of files are kept if there are any, and must be usable', () => {
+  const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'der', type: 'spki' });
+  const keyring = JSON.stringify({ pubkeys: [key.toString('base64')], keyids: [0] });
+  const kept = (text: string | null) => {
+    const decoded = decodeEnrolment(agentId, { ...body, ima_sign_verification_keys: text }, settings);
+    return decoded.ok ? decoded.value.imaSignVerificationKeys : decoded.problem;
+  };
+  assert.equal(kept(keyring), keyring);
+  for (const none of ['', '[]', '""', null]) assert.equal(kept(none), undefined);
+  assert.deepEqual(kept('{}'), ["ima_sign_verification_keys: 'pubkeys' must be a list of texts"]);
+  assert.deepEqual(kept('{"pubkeys": ["AAAA"], "keyids": []}'), [
+    'ima_sign_verification_keys: key 0 is not a public key in DER',
+  ]);
 });
 
 test('malformed values are named by their field', () => {

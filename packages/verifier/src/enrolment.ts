@@ -6,6 +6,7 @@ import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { parseKeyring } from '@keylime/ima/keyring';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import { isHost } from '@keylime/service/http-endpoint';
 import { akProblems } from '@keylime/tpm/key-checks';
@@ -60,10 +61,12 @@ export function decodeEnrolment(
   const mtlsCert = fields.optionalText('mtls_cert');
   const supportedVersion = fields.optionalText('supported_version') ?? CURRENT_API_VERSION;
   const runtimePolicy = submittedPolicy(fields);
+  const signatureKeys = fields.optionalText('ima_sign_verification_keys') ?? '';
 
   if (tpmPolicy !== '') fields.add(tpmPolicyProblems(tpmPolicy));
   if (metadata !== '' && parseJson(metadata) === undefined) fields.add(['metadata is not JSON text']);
   if (akTpm !== '') fields.add(akTpmProblems(akTpm));
+  fields.add(keyringProblems(signatureKeys));
   if (revocationKey !== '') fields.add(revocationKeyProblems(revocationKey));
   const certificate = mtlsCert === undefined || mtlsCert === '' || mtlsCert === 'disabled' ? undefined : mtlsCert;
   if (settings.enableAgentMtls && certificate === undefined) fields.add(['mTLS certificate for agent is required!']);
@@ -85,6 +88,8 @@ export function decodeEnrolment(
     akTpm,
     mtlsCert: settings.enableAgentMtls ? certificate : undefined,
     revocationKey,
+    // [compat] Tools that have no keys send an empty list, an empty keyring or nothing.
+    ...(hasKeys(signatureKeys) && { imaSignVerificationKeys: signatureKeys }),
     supportedVersion: known.includes(supportedVersion) ? supportedVersion : CURRENT_API_VERSION,
   });
 }
@@ -192,6 +197,16 @@ function akTpmProblems(text: string): readonly string[] {
   }
 }
 
+function keyringProblems(text: string): readonly string[] {
+  const keyring = parseKeyring(text);
+  return keyring.ok ? [] : [`ima_sign_verification_keys: ${keyring.problem.message}`];
+}
+
+function hasKeys(text: string): boolean {
+  const keyring = parseKeyring(text);
+  return keyring.ok && keyring.value.size > 0;
+}
+
 function revocationKeyProblems(pem: string): readonly string[] {
   try {
     const key = createPrivateKey(pem);
@@ -217,8 +232,5 @@ function unservedProblems(body: { readonly [key: string]: Json }): readonly stri
     given('v') ? 'v: payloads are not served by this version; enrol without a payload' : '',
     given('mb_policy') && body.mb_policy !== '{}' ? 'mb_policy: measured boot is not served by this version' : '',
     given('mb_policy_name') ? 'mb_policy_name: measured boot is not served by this version' : '',
-    given('ima_sign_verification_keys')
-      ? 'ima_sign_verification_keys: file signatures are not served by this version'
-      : '',
   ].filter((problem) => problem !== '');
 }

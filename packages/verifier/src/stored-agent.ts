@@ -1,4 +1,6 @@
+import type { DmState } from '@keylime/appraisal/device-mapper';
 import type { Progress } from '@keylime/appraisal/progress';
+import type { LearnedKeyrings } from '@keylime/appraisal/signing-keys';
 import { parseAgentId } from '@keylime/core/agent-id';
 import { isHashAlgorithm } from '@keylime/core/digest';
 import type { Insertable, Selectable, Updateable } from 'kysely';
@@ -30,11 +32,14 @@ export type StoredProgress = {
   readonly lag?: readonly [matched: number, length: number];
   readonly boot?: number;
   readonly policy?: string;
+  readonly keys?: LearnedKeyrings;
+  readonly dm?: DmState;
 };
 
 /** The row of a new agent. */
 export function agentRow(agent: Agent): Insertable<AgentsTable> {
   const { ip, port, verifierIp, verifierPort, tpmPolicy, metadata, accepted, akTpm, revocationKey } = agent;
+  const { imaSignVerificationKeys } = agent;
   const mtlsCert = agent.mtlsCert ?? null;
   const enrolment: StoredEnrolment = {
     ip,
@@ -47,6 +52,7 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
     akTpm,
     mtlsCert,
     revocationKey,
+    ...(imaSignVerificationKeys !== undefined && { imaSignVerificationKeys }),
   };
   return {
     agent_id: agent.id,
@@ -121,10 +127,12 @@ function encodeProgress({ nextEntry, runningPcr, bank, clock, ...rest }: Progres
     ...(rest.quoteProgress && { lag: [rest.quoteProgress.matched, rest.quoteProgress.length] }),
     ...(rest.bootTime !== undefined && { boot: rest.bootTime }),
     ...(rest.policyChecksum !== undefined && { policy: rest.policyChecksum }),
+    ...(rest.learnedKeyrings && { keys: rest.learnedKeyrings }),
+    ...(rest.devices && { dm: rest.devices }),
   };
 }
 
-function decodeProgress({ next, pcr, bank, clock, key, lag, boot, policy }: StoredProgress): Progress {
+function decodeProgress({ next, pcr, bank, clock, key, lag, boot, policy, keys, dm }: StoredProgress): Progress {
   return {
     nextEntry: next,
     ...(pcr !== undefined && { runningPcr: Buffer.from(pcr, 'hex') }),
@@ -136,5 +144,7 @@ function decodeProgress({ next, pcr, bank, clock, key, lag, boot, policy }: Stor
     ...(lag && { quoteProgress: { matched: lag[0], length: lag[1] } }),
     ...(boot !== undefined && { bootTime: boot }),
     ...(policy !== undefined && { policyChecksum: policy }),
+    ...(keys && { learnedKeyrings: keys }),
+    ...(dm && { devices: dm }),
   };
 }

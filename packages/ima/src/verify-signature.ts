@@ -1,0 +1,85 @@
+import { constants, createHash, type KeyObject, publicDecrypt } from 'node:crypto';
+import { p256, p384, p521 } from '@noble/curves/nist.js';
+import { secp256k1 } from '@noble/curves/secp256k1.js';
+import { curvePoint } from './public-key.ts';
+import type { ImaSignature } from './signature.ts';
+
+/** node:crypto hashes what it verifies; these take a digest. */
+const CURVES: ReadonlyMap<string, typeof p256> = new Map([
+  ['prime256v1', p256],
+  ['secp384r1', p384],
+  ['secp521r1', p521],
+  ['secp256k1', secp256k1],
+]);
+
+/** DER of DigestInfo before the digest itself (RFC 8017 section 9.2, note 1; NIST CSOR for SHA-3). */
+const DIGEST_INFO_PREFIXES: ReadonlyMap<string, Buffer> = new Map(
+  [
+    ['md5', '3020300c06082a864886f70d020505000410'],
+    ['sha1', '3021300906052b0e03021a05000414'],
+    ['sha224', '302d300d06096086480165030402040500041c'],
+    ['sha256', '3031300d060960864801650304020105000420'],
+    ['sha384', '3041300d060960864801650304020205000430'],
+    ['sha512', '3051300d060960864801650304020305000440'],
+    ['sha3-256', '3031300d060960864801650304020805000420'],
+    ['sha3-384', '3041300d060960864801650304020905000430'],
+    ['sha3-512', '3051300d060960864801650304020a05000440'],
+  ].map(([name = '', hex = '']) => [name, Buffer.from(hex, 'hex')]),
+);
+
+/** Verdicts of late, by key: in a fleet the same files carry the same signatures. */
+const verdicts = new WeakMap<KeyObject, Map<string, boolean>>();
+const MAX_VERDICTS = 20_000;
+
+/**
+ * Whether `signature` is by `key` over `digest`, a digest made with the algorithm of the signature's header. For version
+ * 3 what is signed is H(type byte, hash id byte, digest) (Linux security/integrity/digsig.c `calc_file_id_hash`).
+ */
+export function verifyImaSignature(signature: ImaSignature, digest: Uint8Array, key: KeyObject): boolean {
+  const { hashAlgorithm, typeId, hashId, version } = signature;
+  const signed =
+    version === 2 ? digest : createHash(hashAlgorithm).update(Uint8Array.of(typeId, hashId)).update(digest).digest();
+  const known = verdicts.get(key) ?? new Map<string, boolean>();
+  verdicts.set(key, known);
+  const name = `${hashAlgorithm} ${Buffer.from(signed).toString('hex')} ${Buffer.from(signature.signature).toString('hex')}`;
+  const verdict = known.get(name) ?? verifyDigest(signature.signature, hashAlgorithm, signed, key);
+  if (known.size >= MAX_VERDICTS) known.clear();
+  known.set(name, verdict);
+  return verdict;
+}
+
+/** Whether `signature` is by `key` over a digest, made with `hashAlgorithm`. Never throws, whatever the bytes are. */
+export function verifyDigest(
+  signature: Uint8Array,
+  hashAlgorithm: string,
+  digest: Uint8Array,
+  key: KeyObject,
+): boolean {
+  if (key.asymmetricKeyType === 'rsa') return verifyRsa(signature, hashAlgorithm, digest, key);
+  const curve = CURVES.get(key.asymmetricKeyDetails?.namedCurve ?? '');
+  if (curve === undefined || digest.length === 0) return false;
+  try {
+    const options = { prehash: false, lowS: false, format: 'der' } as const;
+    return curve.verify(signature, digest, curvePoint(key), options);
+  } catch {
+    // What is no DER sequence of two integers in range is no signature.
+    return false;
+  }
+}
+
+/** RSASSA-PKCS1-v1_5 by comparing the whole encoded message: nothing in it is left to a parser. */
+function verifyRsa(signature: Uint8Array, hashAlgorithm: string, digest: Uint8Array, key: KeyObject): boolean {
+  const prefix = DIGEST_INFO_PREFIXES.get(hashAlgorithm);
+  const sizeBytes = Math.ceil((key.asymmetricKeyDetails?.modulusLength ?? 0) / 8);
+  if (prefix === undefined || prefix[prefix.length - 1] !== digest.length || signature.length !== sizeBytes)
+    return false;
+  const padding = sizeBytes - 3 - prefix.length - digest.length;
+  if (padding < 8) return false;
+  const wanted = Buffer.concat([Buffer.of(0, 1), Buffer.alloc(padding, 0xff), Buffer.of(0), prefix, digest]);
+  try {
+    return publicDecrypt({ key, padding: constants.RSA_NO_PADDING }, signature).equals(wanted);
+  } catch {
+    // A number that is not below the modulus.
+    return false;
+  }
+}
