@@ -57,6 +57,8 @@ export type AttestationResult =
     }
   | { readonly verdict: 'inconclusive'; readonly reason: InconclusiveReason; readonly progress: Progress };
 
+const BOOT_PCRS = 0x3ff;
+
 const asksForIma = (mask: number): boolean => ((mask >>> IMA_PCR) & 1) === 1;
 
 /**
@@ -192,6 +194,7 @@ function judgeList(
 
 /** The boot aggregates that the quoted PCRs give: over PCRs 0 to 7 and 0 to 9, where they were quoted. */
 export function quotedBootAggregates(quote: VerifiedQuote): readonly string[] {
+  if ((quote.mask & BOOT_PCRS) === 0) return [];
   return [8, 10].flatMap((count) => {
     const values = Array.from({ length: count }, (_, pcr) => quote.pcrs.get(pcr));
     return values.every((value) => value !== undefined) ? [digest(quote.bank, ...values).toString('hex')] : [];

@@ -20,6 +20,7 @@ import { verifierMigrations } from './migrations.ts';
 import { openNotifier } from './notifier.ts';
 import { sqlOutbox } from './outbox.ts';
 import { acquireOwnership } from './ownership.ts';
+import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
 import { sqlPolicyStore } from './policy-store.ts';
 import { agentRoutes } from './routes/agents.ts';
@@ -65,6 +66,13 @@ export async function startVerifier(
   };
   try {
     const material = await openTlsMaterial(config, ca, log);
+    const pinnedKeys = await readPolicyKeys(config.runtime_policy_signature_keys, config.workDir);
+    if (config.require_allow_list_signatures && pinnedKeys.length === 0) {
+      log.warn('Policies are checked with the keys that come with them: name keys in runtime_policy_signature_keys');
+    }
+    if (config.tomtou === 'default' && config.ignore_tomtou_errors) {
+      log.warn('ignore_tomtou_errors = True makes violations failures, against its name: use tomtou = fail');
+    }
     const verifierId = config.uuid;
     const { size, overflow } = config.database_pool_sz_ovfl;
     const db = await openDatabase<VerifierTables>({
@@ -85,7 +93,7 @@ export async function startVerifier(
       waiting: () => log.warn('Another process is this verifier: waiting to take over', { uuid: verifierId }),
     });
     closers.unshift(() => ownership.release());
-    const group = writeGroup(db, { maxDelayMs: 4 });
+    const group = writeGroup(db, { maxDelayMs: 10 });
     closers.unshift(() => group.close());
     const write = group.submit;
 
@@ -140,8 +148,7 @@ export async function startVerifier(
           })),
         },
         scheduler: { maxHealthy: 512, maxUnhealthy: 256 },
-        // [compat] The option means the opposite of its name.
-        violations: config.ignore_tomtou_errors ? 'fail' : 'accept',
+        violations: violationsOf(config),
         channels: notifier === undefined ? [] : ['webhook'],
       },
       wakeNotifier: () => notifier?.wake(),
@@ -160,6 +167,7 @@ export async function startVerifier(
     const settings = {
       verifierId,
       requireSignature: config.require_allow_list_signatures,
+      pinnedKeys,
       quoteIntervalSeconds: config.quote_interval,
       enableAgentMtls: config.enable_agent_mtls,
       verifierIp: config.ip,
@@ -181,6 +189,12 @@ export async function startVerifier(
     await close().catch((closing: unknown) => log.error('Closing after a failed start went wrong', { error: closing }));
     throw error;
   }
+}
+
+/** [compat] The old option means the opposite of its name. */
+function violationsOf({ tomtou, ignore_tomtou_errors: legacy }: VerifierConfig): 'accept' | 'fail' {
+  if (tomtou !== 'default') return tomtou;
+  return legacy ? 'fail' : 'accept';
 }
 
 function openWebhook(
