@@ -1,5 +1,6 @@
 /** Why the agent cannot start or go on; stable, for programs to switch on. */
 export type AgentErrorCode =
+  | 'action_unavailable'
   | 'agent_id_malformed'
   | 'algorithm_unsupported'
   | 'api_version_unsupported'
@@ -7,11 +8,12 @@ export type AgentErrorCode =
   | 'certificate_mismatch'
   | 'client_ca_unusable'
   | 'file_unreadable'
-  | 'insecure_payload'
   | 'password_malformed'
   | 'pcr_bank_inactive'
   | 'payload_key_unusable'
+  | 'payload_settings'
   | 'privileges'
+  | 'secure_mount'
   | 'tpm_identity_changed'
   | 'registration_failed'
   | 'registration_refused';

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
@@ -11,12 +10,15 @@ import { startTestRegistrar, type TestRegistrar } from './test-registrar.ts';
 
 const PROGRAM = join(import.meta.dirname, '..', 'bin', 'keylime_agent.mjs');
 
+/** A tmpfs: nothing has to be mounted for payloads there. */
+const MEMORY = '/dev/shm';
+
 let home: string;
 let tpm: Swtpm;
 let registrar: TestRegistrar;
 
 before(async () => {
-  home = mkdtempSync(join(tmpdir(), 'keylime-agent-main-'));
+  home = mkdtempSync(join(MEMORY, 'keylime-agent-main-'));
   mkdirSync(join(home, 'cv_ca'));
   writeFileSync(join(home, 'cv_ca', 'cacert.crt'), (await testCa()).certPem);
   tpm = await startSwtpm({ certificates: false });

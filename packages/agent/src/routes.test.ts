@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AGENT_API_VERSIONS } from '@keylime/api/versions';
 import { type AgentId, parseAgentId } from '@keylime/core/agent-id';
+import { bad, good } from '@keylime/core/parsed';
 import { openLog } from '@keylime/service/log';
 import { TpmError } from '@keylime/tpm/response-code';
 import type { Attester } from './attester.ts';
@@ -38,6 +39,13 @@ function serve(overrides: Partial<AgentServices> = {}) {
       close: () => {},
     },
     bootLog: { read: () => Buffer.from('boot'), close: () => {} },
+    bootstrap: {
+      receiveU: () => good(undefined),
+      receiveV: () => good(undefined),
+      answer: () => undefined,
+      close: async () => {},
+    },
+    revocations: { offer: async () => true },
     log: openLog({ name: 'test', level: 'critical', destination: { write: () => {} } }),
     ...overrides,
   };
@@ -177,17 +185,50 @@ test('keys: the public key, and no bootstrap key yet', async () => {
   }
 });
 
-test('payload keys and revocations are refused as not supported, never taken in silence', async () => {
-  const { app } = serve();
-  for (const path of ['keys/ukey', 'keys/vkey', 'notifications/revocation']) {
-    const { statusCode, body } = await app.inject({
-      method: 'POST',
-      url: `/v2.6/${path}`,
-      payload: { encrypted_key: '' },
-    });
-    assert.equal(statusCode, 501);
-    assert.match(JSON.parse(body).status, /not supported by this version/);
+test('what the halves of a payload key are told, with the null that existing agents answer', async () => {
+  const bodies: unknown[] = [];
+  const refuse = 'Failed to decrypt encrypted_key: it was not encrypted for this payload key';
+  const { app, get } = serve({
+    bootstrap: {
+      receiveU: (body) => {
+        bodies.push(body);
+        return good(undefined);
+      },
+      receiveV: () => bad(refuse),
+      answer: (challenge) => `hmac of ${challenge}`,
+      close: async () => {},
+    },
+  });
+  const payload = { encrypted_key: 'AA==' };
+  const u = await app.inject({ method: 'POST', url: '/v2.6/keys/ukey', payload });
+  assert.deepEqual([u.statusCode, u.json()], [200, { code: 200, status: 'Success', results: null }]);
+  assert.deepEqual(bodies, [payload]);
+  const v = await app.inject({ method: 'POST', url: '/v2.1/keys/vkey', payload });
+  assert.deepEqual([v.statusCode, v.json()], [400, { code: 400, status: refuse, results: {} }]);
+  assert.deepEqual((await get('/v2.6/keys/verify?challenge=abc')).json.results, { hmac: 'hmac of abc' });
+});
+
+test('a revocation is taken, refused if it is none, and turned away with 503 while too many wait', async () => {
+  let hasRoom = true;
+  const { app } = serve({ revocations: { offer: async () => hasRoom } });
+  const post = async (payload: object) => {
+    const answer = await app.inject({ method: 'POST', url: '/v2.6/notifications/revocation', payload });
+    return { status: answer.statusCode, json: answer.json(), retryAfter: answer.headers['retry-after'] };
+  };
+  const taken = await post({ msg: '{}', signature: '' });
+  assert.deepEqual([taken.status, taken.json], [200, { code: 200, status: 'Success', results: null }]);
+  for (const [body, status] of [
+    [{ msg: '{}' }, 'Json deserialize error: missing field `signature`'],
+    [{ msg: {}, signature: '' }, 'Json deserialize error: field `msg` must be a string'],
+    [[], 'Json deserialize error: expected an object'],
+    [{ msg: 'x'.repeat(300_000), signature: '' }, 'The message is longer than 262144 characters'],
+  ] as const) {
+    const refused = await post(body);
+    assert.deepEqual([refused.status, refused.json.status], [400, status]);
   }
+  hasRoom = false;
+  const full = await post({ msg: '{}', signature: '' });
+  assert.deepEqual([full.status, full.retryAfter], [503, '10']);
 });
 
 test('a wrong query is a 400 with the text that peers know', async () => {

@@ -12,17 +12,19 @@ import { isTpmError } from '@keylime/tpm/response-code';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Attester } from './attester.ts';
 import type { BootLog } from './boot-log.ts';
+import type { Bootstrap } from './bootstrap.ts';
+import { keyRoutes } from './key-routes.ts';
 import type { MeasurementList } from './measurement-list.ts';
+import { notificationRoutes } from './notification-routes.ts';
 import { quoteAnswer } from './quote-answer.ts';
 import {
   type IntegrityRequest,
-  isAlphanumeric,
-  parameter,
   parseIdentityQuery,
   parseIntegrityQuery,
   type Query,
   type QuoteRequest,
 } from './quote-query.ts';
+import type { Revocations } from './revocations.ts';
 import { unknownPath } from './unknown-path.ts';
 
 /** What the routes serve. */
@@ -35,10 +37,10 @@ export type AgentServices = {
   readonly payloadKeyPem: string;
   readonly measurementList: MeasurementList;
   readonly bootLog: BootLog;
+  readonly bootstrap: Bootstrap;
+  readonly revocations: Pick<Revocations, 'offer'>;
   readonly log: Log;
 };
-
-const NOT_SERVED = 'Payloads and revocation notifications are not supported by this version of the agent';
 
 /** The routes of a pull agent, each in every version that is served (spec 01 section 6), and the answers to all others. */
 export function agentRoutes(app: FastifyInstance, services: AgentServices): void {
@@ -48,7 +50,11 @@ export function agentRoutes(app: FastifyInstance, services: AgentServices): void
     supported_versions: [...apiVersions],
   };
   app.get('/version', async () => success(version));
-  for (const apiVersion of apiVersions) versionRoutes(app, apiVersion, services);
+  for (const apiVersion of apiVersions) {
+    versionRoutes(app, apiVersion, services);
+    keyRoutes(app, apiVersion, services);
+    notificationRoutes(app, apiVersion, services);
+  }
   app.all('*', async (request, reply) => {
     const { status, allow, text } = unknownPath(request.method, request.url, apiVersions);
     if (allow !== undefined) reply.header('Allow', allow);
@@ -103,22 +109,6 @@ function versionRoutes(app: FastifyInstance, apiVersion: AgentApiVersion, servic
   });
 
   app.get(at('keys/pubkey'), async () => success<PubkeyResults>({ pubkey: payloadKeyPem }));
-  app.get<{ Querystring: Query }>(at('keys/verify'), async (request, reply) => {
-    const challenge = parameter(request.query, 'challenge');
-    if (!challenge.ok) return badRequest(reply, challenge.problem);
-    if (challenge.value === '') return badRequest(reply, 'No challenge provided.');
-    if (!isAlphanumeric(challenge.value)) {
-      return badRequest(reply, `Parameters should be strictly alphanumeric: ${challenge.value}`);
-    }
-    return badRequest(reply, 'Bootstrap key not yet available.');
-  });
-  for (const path of ['keys/ukey', 'keys/vkey', 'notifications/revocation']) {
-    app.post(at(path), async (_request, reply) => {
-      log.warn('Request refused', { path, problem: NOT_SERVED });
-      return reply.code(501).send(failure(501, NOT_SERVED));
-    });
-  }
-
   if (compareApiVersions(apiVersion, '2.2') < 0) return;
   app.get(at('agent/info'), async () =>
     success<AgentInfoResults>({

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { connect, type TLSSocket } from 'node:tls';
 import { type AgentId, parseAgentId } from '@keylime/core/agent-id';
+import { good } from '@keylime/core/parsed';
 import { type ListenAddress, listenOn } from '@keylime/service/http-listen';
 import { openLog } from '@keylime/service/log';
 import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
@@ -46,6 +47,13 @@ before(async () => {
     ...{ agentId: parseAgentId('a') as AgentId, apiVersions: ['2.6'] as const, attester, payloadKeyPem: '', log },
     measurementList: openMeasurementList(join(folder, 'list'), (cause) => assert.fail(String(cause))),
     bootLog: { read: () => undefined, close: () => {} },
+    bootstrap: {
+      receiveU: () => good(undefined),
+      receiveV: () => good(undefined),
+      answer: () => undefined,
+      close: async () => {},
+    },
+    revocations: { offer: async () => true },
   };
   app = buildAgentServer(services, await serverTls('first'));
   address = await listenOn(app, { host: '127.0.0.1', port: 0 });

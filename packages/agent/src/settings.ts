@@ -1,9 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { AGENT_API_VERSIONS, type AgentApiVersion, API_VERSIONS, type ApiVersion } from '@keylime/api/versions';
 import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
+import { isActionName } from '@keylime/payload/action-list';
 import type { AgentConfig } from '@keylime/service/config';
 import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
+import { checkPayloadSettings } from './payload.ts';
 import { type TpmSettings, tpmSettings } from './tpm-settings.ts';
 
 /** Everything that can be told from the configuration alone, so that `--check` finds it too. @throws AgentError */
@@ -26,9 +28,11 @@ export async function checkSettings(
   if (!config.enable_agent_mtls) {
     log.warn('enable_agent_mtls is off: evidence travels in clear, and whoever reaches the port may ask for it');
   }
-  log.info(
-    'Payloads and revocation notifications are not served by this version: the options about them have no effect',
-  );
+  checkPayloadSettings(config);
+  const odd = config.revocation_actions.find((name) => !isActionName(name));
+  if (odd !== undefined) {
+    throw new AgentError('payload_settings', `revocation_actions: "${odd}" is not the name of a file without folders.`);
+  }
   return {
     settings: tpmSettings(config, tcti),
     servedVersions: chooseVersions('api_versions', config.api_versions, AGENT_API_VERSIONS, log),

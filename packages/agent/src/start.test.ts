@@ -4,7 +4,6 @@ import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync,
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { QuoteResults } from '@keylime/api/agent/quote';
@@ -25,6 +24,9 @@ import { tpmSettings } from './tpm-settings.ts';
 const AGENT_ID = 'd432fbb3-d2f1-4a97-9ef7-75bd81c00000';
 const ENTRY = `10 ${'0'.repeat(38)}01 ima-ng sha256:${'ab'.repeat(32)} /usr/bin/first\n`;
 
+/** A tmpfs: nothing has to be mounted for payloads there. */
+const MEMORY = '/dev/shm';
+
 let folder: string;
 let tpm: Swtpm;
 let registrar: TestRegistrar;
@@ -32,7 +34,7 @@ let ca: TestCa;
 let verifier: TestIdentity;
 
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'keylime-agent-'));
+  folder = mkdtempSync(join(MEMORY, 'keylime-agent-'));
   tpm = await startSwtpm({ banks: ['sha1', 'sha256'] });
   registrar = await startTestRegistrar();
   ca = await testCa();

@@ -1,4 +1,5 @@
 import type { KeyObject } from 'node:crypto';
+import path from 'node:path';
 import type { AgentId } from '@keylime/core/agent-id';
 import { type AgentCertificate, ensureAgentCertificate } from '@keylime/pki/agent-certificate';
 import { ensureRsaKey, privateKeyPem, publicKeyPem } from '@keylime/pki/private-key';
@@ -12,12 +13,18 @@ import type { Tpm } from '@keylime/tpm/tpm';
 import { readAgentData, writeAgentData } from './agent-data-file.ts';
 import { AgentError } from './agent-error.ts';
 import { resolveAgentId } from './agent-name.ts';
+import { checkBlocking } from './block-peer.ts';
 import { openBootLog } from './boot-log.ts';
+import { openBootstrap } from './bootstrap.ts';
 import { watchCertificate } from './certificate-watch.ts';
 import { deviceIdentitySettings } from './device-identity.ts';
 import { openMeasurementList } from './measurement-list.ts';
+import { removeOthers, UNZIPPED } from './payload-files.ts';
 import { becomeUser, type Credentials } from './privileges.ts';
 import { registerAgent } from './registration.ts';
+import { blockingAction, openRevocations, type Revocations } from './revocations.ts';
+import type { AgentServices } from './routes.ts';
+import { openSecureMount } from './secure-mount.ts';
 import { buildAgentServer, changeCertificate, readClientCas } from './server.ts';
 import { checkSettings } from './settings.ts';
 import { tpmAttester } from './tpm-attester.ts';
@@ -33,7 +40,8 @@ export type RunningAgent = {
 };
 
 /**
- * Starts a pull agent in the order of spec 07 section 8.2: logs, privileges, TPM and keys, certificate, registration, server.
+ * Starts a pull agent in the order of spec 07 section 8.2: logs, memory for payloads, privileges, TPM and keys,
+ * certificate, registration, server.
  * It does not serve before it is registered.
  * @param options.tcti which TPM, as in the variable TCTI. @param options.credentials of this process, to drop privileges.
  * @param options.signal gives up while it is starting.
@@ -64,7 +72,16 @@ export async function startAgent(
     unreadable('The boot event log', config.measuredboot_ml_path),
   );
   opened.defer(() => bootLog.close());
+  const secureFolder = await openSecureMount({
+    keylimeDir: config.keylime_dir,
+    size: config.secure_size,
+    runAs: config.run_as,
+    isRoot: options.credentials?.geteuid() === 0,
+    log,
+  });
   becomeUser(config.run_as, options.credentials, log);
+  if (config.revocation_block_peer) await checkBlocking();
+  await removeOthers(secureFolder);
 
   const kept = await readAgentData(config.agent_data_path, log);
   const keys = await openKeys(settings, kept, log);
@@ -103,7 +120,16 @@ export async function startAgent(
   };
   await registerAs(certificate?.certificatePem ?? 'disabled');
 
-  const services = { agentId, apiVersions: servedVersions, attester, payloadKeyPem, measurementList, bootLog, log };
+  const revocations = await openRevocationsOf(config, { agentId, secureFolder, log });
+  opened.defer(() => revocations.close());
+  const installed = () => revocations.payloadChanged();
+  const bootstrap = openBootstrap({ agentId, payloadKey, secureFolder, settings: config, installed, log });
+  opened.defer(() => bootstrap.close());
+
+  const services: AgentServices = {
+    ...{ agentId, apiVersions: servedVersions, attester, payloadKeyPem, measurementList, bootLog },
+    ...{ bootstrap, revocations, log },
+  };
   const app = buildAgentServer(services, certificate && serverTls(certificate));
   opened.defer(() => app.close());
   if (certificate !== undefined) {
@@ -123,6 +149,25 @@ export async function startAgent(
   });
   const running = opened.move();
   return { agentId, address, close: () => running.disposeAsync() };
+}
+
+function openRevocationsOf(
+  config: AgentConfig,
+  { agentId, secureFolder, log }: { readonly agentId: AgentId; readonly secureFolder: string; readonly log: Log },
+): Promise<Revocations> {
+  return openRevocations({
+    certificatePath: config.revocation_cert,
+    actions: {
+      names: config.revocation_actions,
+      installedFolder: config.revocation_actions_dir,
+      payloadFolder: path.join(secureFolder, UNZIPPED),
+      allowPayloadActions: config.allow_payload_revocation_actions,
+      workFolder: config.keylime_dir,
+      timeoutSeconds: config.revocation_action_timeout,
+    },
+    builtIn: config.revocation_block_peer ? [blockingAction(agentId, log)] : [],
+    log,
+  });
 }
 
 /** Runs `use`; if it fails the keys do not stay in the TPM. */

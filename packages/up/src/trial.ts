@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -42,11 +42,12 @@ export async function startTrial(
 ): Promise<Trial> {
   await rm(folder, { recursive: true, force: true });
   const services = join(folder, 'services');
-  const agentFolder = join(folder, 'machine', 'keylime');
+  // The agent keeps payloads in memory, and only root could mount some.
+  const agentFolder = await mkdtemp('/dev/shm/keylime-up-');
   const store = join(services, 'tpm_cert_store');
   for (const one of [services, agentFolder, store, join(folder, 'logs')])
     await mkdir(one, { recursive: true, mode: 0o700 });
-  const closers: (() => Promise<void>)[] = [];
+  const closers: (() => Promise<void>)[] = [() => rm(agentFolder, { recursive: true, force: true })];
   const stop = async () => {
     for (const close of closers.splice(0).reverse()) await close();
   };

@@ -1,0 +1,78 @@
+import type { KeyObject } from 'node:crypto';
+import { good, type Parsed } from '@keylime/core/parsed';
+import type { Log } from '@keylime/service/log';
+import { exclusive } from './exclusive.ts';
+import { readUkey, readVkey } from './key-requests.ts';
+import { deliverPayload, type PayloadSettings } from './payload.ts';
+import { type Combination, payloadKeys } from './payload-keys.ts';
+
+/** Secure bootstrapping: takes the halves of payload keys, and delivers the payloads (spec 02 section 5). */
+export type Bootstrap = {
+  /** Body of keys/ukey; the problem is what the tenant is told. Delivery goes on after this returns. */
+  readonly receiveU: (body: unknown) => Parsed<undefined, string>;
+  /** Body of keys/vkey. */
+  readonly receiveV: (body: unknown) => Parsed<undefined, string>;
+  /** Answer to a challenge of keys/verify; `undefined` before there is a K. */
+  readonly answer: (challenge: string) => string | undefined;
+  /** Stops a script that runs, and forgets all keys. */
+  readonly close: () => Promise<void>;
+};
+
+export function openBootstrap(options: {
+  readonly agentId: string;
+  readonly payloadKey: KeyObject;
+  readonly secureFolder: string;
+  readonly settings: PayloadSettings;
+  /** A payload is in place. */
+  readonly installed: () => Promise<void>;
+  readonly log: Log;
+}): Bootstrap {
+  const { agentId, payloadKey, secureFolder, settings, installed, log } = options;
+  const keys = payloadKeys(agentId);
+  const oneAtATime = exclusive();
+  const stopping = new AbortController();
+
+  function proceed(combination: Combination): void {
+    switch (combination.kind) {
+      case 'waiting':
+        log.debug('A half of a payload key arrived and waits for the other');
+        break;
+      case 'repeated':
+        log.info('The same payload arrived once more: it is in place already');
+        break;
+      case 'replayed':
+        log.error('A payload key that another has replaced arrived again: it is refused');
+        break;
+      case 'combined': {
+        log.info('Both halves of the payload key arrived, and it is for this agent');
+        const { k, payload } = combination;
+        const delivery = { k, payload, secureFolder, settings, installed, log, signal: stopping.signal };
+        oneAtATime(async () => {
+          if (!stopping.signal.aborted) await deliverPayload(delivery);
+        })
+          .catch((cause) => log.error('A payload could not be delivered', { reason: cause }))
+          .finally(() => k.fill(0));
+      }
+    }
+  }
+
+  return {
+    receiveU(body) {
+      const u = readUkey(body, payloadKey);
+      if (!u.ok) return u;
+      proceed(keys.addU(u.value));
+      return good(undefined);
+    },
+    receiveV(body) {
+      const v = readVkey(body, payloadKey);
+      if (!v.ok) return v;
+      proceed(keys.addV(v.value));
+      return good(undefined);
+    },
+    answer: keys.answer,
+    async close() {
+      stopping.abort();
+      await oneAtATime(async () => keys.close());
+    },
+  };
+}

@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+import { isIP } from 'node:net';
+import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+
+/** What a verifier says about a machine: the JSON of `msg` (spec 06 section 4.1). Every field may be missing in it. */
+export type RevocationNotice = {
+  /** Tells a repetition: the id that our verifiers give, for others a hash of the text. */
+  readonly id: string;
+  /** `revocation`, or `comm_error` for a machine that cannot be reached. */
+  readonly type: string;
+  readonly agentId: string | undefined;
+  /** Address of the machine; `undefined` if it is a name, or none. */
+  readonly address: string | undefined;
+  /** Serial number of the certificate that came with the machine's payload, decimal. */
+  readonly certificateSerial: string | undefined;
+  /** When it happened, in milliseconds since 1970; only our verifiers say it in a way that can be relied upon. */
+  readonly eventAtMs: number | undefined;
+  /** All of it, for actions. */
+  readonly json: { readonly [key: string]: Json };
+};
+
+/** The notice in `msg`, or `undefined` if that is not the JSON of one. Not verified. */
+export function parseRevocationNotice(msg: string): RevocationNotice | undefined {
+  const json = parseJson(msg);
+  if (!isJsonObject(json) || typeof json.type !== 'string') return undefined;
+  const { notification_id: id, agent_id: agentId, ip, event_time_utc: eventTime } = json;
+  const eventAtMs = typeof eventTime === 'string' ? Date.parse(eventTime) : Number.NaN;
+  return {
+    id: typeof id === 'string' && id !== '' && id.length <= 100 ? id : createHash('sha256').update(msg).digest('hex'),
+    type: json.type,
+    agentId: typeof agentId === 'string' ? agentId : undefined,
+    // An address with a zone, such as fe80::1%eth0, means nothing on this machine.
+    address: typeof ip === 'string' && isIP(ip) !== 0 && !ip.includes('%') ? ip : undefined,
+    certificateSerial: serialOf(json.meta_data),
+    eventAtMs: Number.isNaN(eventAtMs) ? undefined : eventAtMs,
+    json,
+  };
+}
+
+/** `meta_data` is JSON in a string, and a serial number may be larger than what a JavaScript number keeps exactly. */
+function serialOf(metaData: Json | undefined): string | undefined {
+  if (typeof metaData !== 'string') return undefined;
+  const fields = parseJson(metaData);
+  if (!isJsonObject(fields)) return undefined;
+  const { cert_serial: serial } = fields;
+  if (typeof serial === 'number' && Number.isSafeInteger(serial) && serial >= 0) return String(serial);
+  const digits = /"cert_serial"\s*:\s*(\d{1,60})\s*[,}]/.exec(metaData)?.[1];
+  return typeof serial === 'number' ? digits : undefined;
+}

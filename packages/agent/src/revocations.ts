@@ -1,0 +1,106 @@
+import path from 'node:path';
+import { isRevocationSigned } from '@keylime/payload/revocation-signature';
+import type { Log } from '@keylime/service/log';
+import { blockPeer, peerToBlock } from './block-peer.ts';
+import { type ActionSettings, runActions } from './revocation-actions.ts';
+import { readRevocationKey } from './revocation-certificate.ts';
+import { parseRevocationNotice, type RevocationNotice } from './revocation-notice.ts';
+import { type Handled, openRevocationQueue, type ReceivedRevocation } from './revocation-queue.ts';
+import { openSeenNotices } from './seen-notices.ts';
+
+export type Revocations = {
+  /** Takes a message; `false` if too many wait. */
+  readonly offer: (message: { readonly msg: string; readonly signature: string }) => Promise<boolean>;
+  /** A payload is in place: its certificate counts from now on. */
+  readonly payloadChanged: () => Promise<void>;
+  readonly close: () => Promise<void>;
+};
+
+/** Something that this program itself does about a revoked machine. */
+export type BuiltInAction = (notice: RevocationNotice) => Promise<void>;
+
+/** Without a certificate a message waits this long for the payload that brings one, as after a reboot. */
+export const WAIT_FOR_CERTIFICATE_MS = 10 * 60_000;
+
+/**
+ * Acts upon revocations: queue, signature, memory of what was seen, built-in actions, then the configured ones
+ * (spec 06 section 4.5). The certificate of an earlier process is used if it is still there.
+ */
+export async function openRevocations(options: {
+  readonly certificatePath: string;
+  readonly actions: ActionSettings;
+  readonly builtIn: readonly BuiltInAction[];
+  readonly log: Log;
+  readonly now?: () => number;
+}): Promise<Revocations> {
+  const { certificatePath, actions, builtIn, log, now = Date.now } = options;
+  const seen = await openSeenNotices(path.join(actions.workFolder, 'revocations_seen.json'), log);
+  let key = await readRevocationKey(certificatePath, log);
+  const stopping = new AbortController();
+
+  async function handle({ msg, signature, receivedAtMs }: ReceivedRevocation): Promise<Handled> {
+    if (key === undefined) {
+      if (now() - receivedAtMs < WAIT_FOR_CERTIFICATE_MS) return 'later';
+      log.warn('A revocation is dropped: no payload brought a certificate to verify it with');
+      return 'done';
+    }
+    // [MUST] Nothing in the message counts before this.
+    if (!isRevocationSigned(key, msg, signature)) {
+      log.error('A revocation is refused: its signature is not that of the certificate for revocations');
+      return 'done';
+    }
+    const notice = parseRevocationNotice(msg);
+    if (notice === undefined) {
+      log.error('A revocation is refused: it is signed, and yet not the JSON of a revocation');
+      return 'done';
+    }
+    const fields = { type: notice.type, agent: notice.agentId, id: notice.id };
+    if (seen.has(notice)) {
+      log.info('A revocation that was acted upon before is not repeated', fields);
+      return 'done';
+    }
+    log.warn('A machine is reported', fields);
+    for (const act of builtIn) await act(notice);
+    try {
+      await runActions(notice, actions, log, stopping.signal);
+    } catch (cause) {
+      if (now() - receivedAtMs < WAIT_FOR_CERTIFICATE_MS) {
+        log.error('Revocation actions cannot be run now, and are tried again', { reason: cause });
+        return 'later';
+      }
+      log.error('Revocation actions could not be run', { reason: cause });
+    }
+    // An action that was cut off by the end of the agent is run again by the next.
+    if (!stopping.signal.aborted) await seen.add(notice);
+    return 'done';
+  }
+
+  const queue = await openRevocationQueue({ folder: path.join(actions.workFolder, 'revocations'), handle, log });
+  return {
+    offer: ({ msg, signature }) => queue.offer({ msg, signature, receivedAtMs: now() }),
+    async payloadChanged() {
+      key = await readRevocationKey(certificatePath, log);
+      queue.wake();
+    },
+    async close() {
+      stopping.abort();
+      await queue.close();
+    },
+  };
+}
+
+/** Blocks a revoked machine in nftables. A machine that is only out of reach is left alone. */
+export function blockingAction(ownAgentId: string, log: Log): BuiltInAction {
+  return async (notice) => {
+    if (notice.type !== 'revocation') return;
+    const address = peerToBlock(notice, ownAgentId);
+    if (!address.ok) return log.info('The reported machine is not blocked', { problem: address.problem });
+    log.info('Executing revocation action revocation_block_peer', { address: address.value });
+    try {
+      await blockPeer(address.value);
+      log.info('The revoked machine is blocked', { address: address.value });
+    } catch (cause) {
+      log.error('The revoked machine cannot be blocked', { address: address.value, reason: cause });
+    }
+  };
+}
