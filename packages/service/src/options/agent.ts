@@ -170,10 +170,16 @@ export const agentOptions = {
   ),
   extract_payload_zip: boolean(true, 'Unpack a payload that is a ZIP file.'),
   payload_script: text('autorun.sh', 'Script of the payload to run; empty for none.'),
+  payload_script_timeout: integer(600, 1, 86_400, 'Seconds after which `payload_script` is stopped.'),
   enable_insecure_payload: boolean(false, 'Run payloads although `enable_agent_mtls` is off.'),
   allow_payload_revocation_actions: boolean(true, 'Run revocation actions that came with a payload.'),
   revocation_actions_dir: text('/usr/libexec/keylime', 'Folder of installed revocation actions.'),
   revocation_actions: list('[]', 'Revocation actions to run.'),
+  revocation_action_timeout: integer(60, 1, 3_600, 'Seconds after which a revocation action is stopped.'),
+  revocation_block_peer: boolean(
+    false,
+    'Built-in revocation action: drop all packets from and to a revoked machine, with nftables.',
+  ),
   revocation_cert: file(
     'secure/unzipped/RevocationNotifier-cert.crt',
     'Certificate that revocations must be signed with.',
