@@ -1,16 +1,11 @@
 import type { NonEmpty } from '@keylime/core/non-empty';
 import { good, type Parsed } from '@keylime/core/parsed';
-import {
-  decodeRuntimePolicy,
-  type PolicyProblem,
-  type RuntimePolicy,
-  runtimePolicyChecksum,
-} from './runtime-policy.ts';
+import { decodeStoredPolicy, type PolicyProblem, type RuntimePolicy, runtimePolicyChecksum } from './runtime-policy.ts';
 
 /** Decoded policies by checksum, so that a process decodes each content once, however many agents it judges. */
 export type PolicyCache = {
   readonly find: (checksum: string) => RuntimePolicy | undefined;
-  /** The policy of `text`, decoded now if it was not kept. */
+  /** The policy of `text`, in its envelope or not, decoded now if it was not kept. */
   readonly decode: (text: string) => Parsed<RuntimePolicy, NonEmpty<PolicyProblem>>;
 };
 
@@ -34,7 +29,7 @@ export function policyCache(capacity = 64): PolicyCache {
     decode(text) {
       const known = find(runtimePolicyChecksum(text));
       if (known !== undefined) return good(known);
-      const decoded = decodeRuntimePolicy(text);
+      const decoded = decodeStoredPolicy(text);
       if (decoded.ok) keep(decoded.value);
       return decoded;
     },

@@ -5,6 +5,7 @@ import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { EMPTY_KEYRING, type Keyring, parseKeyring } from '@keylime/ima/keyring';
 import { type DigestList, type DigestMap, digestList } from './digest-map.ts';
 import { type DmPolicy, decodeDmPolicy } from './dm-policy.ts';
+import { isEnvelope, parseEnvelope } from './dsse.ts';
 import { compileExcludes, type Excludes } from './excludes.ts';
 
 /** Reference values for a measurement list, indexed for matching. Immutable: shared by all who are judged by it. */
@@ -55,11 +56,27 @@ export const EMPTY_RUNTIME_POLICY_TEXT =
  */
 export function decodeRuntimePolicy(text: string): Parsed<RuntimePolicy, NonEmpty<PolicyProblem>> {
   const json = parseJson(text);
-  if (json === undefined) return bad([{ kind: 'not_json', path: [], message: 'Runtime policy is not valid JSON!' }]);
-  if (isSignedPolicy(json)) {
+  if (isEnvelope(json)) {
     const message = 'this is a signed policy (DSSE envelope): verify its signature and take the policy out of it first';
     return bad([{ kind: 'signed', path: [], message }]);
   }
+  return decodeJson(json, text);
+}
+
+/**
+ * The same for a policy as it is stored, which may be in its envelope: whoever stored it looked at the signature. The
+ * checksum is that of the whole text.
+ */
+export function decodeStoredPolicy(text: string): Parsed<RuntimePolicy, NonEmpty<PolicyProblem>> {
+  const json = parseJson(text);
+  if (!isEnvelope(json)) return decodeJson(json, text);
+  const envelope = parseEnvelope(text);
+  if (!envelope.ok) return bad([{ kind: 'signed', path: [], message: `DSSE envelope: ${envelope.problem}` }]);
+  return decodeJson(parseJson(envelope.value.payload.toString('utf8')), text);
+}
+
+function decodeJson(json: Json | undefined, text: string): Parsed<RuntimePolicy, NonEmpty<PolicyProblem>> {
+  if (json === undefined) return bad([{ kind: 'not_json', path: [], message: 'Runtime policy is not valid JSON!' }]);
   const reader = new SchemaReader();
   const policy = readPolicy(reader, json, text);
   const problems = reader.problems.slice(0, MAX_PROBLEMS);
@@ -68,7 +85,7 @@ export function decodeRuntimePolicy(text: string): Parsed<RuntimePolicy, NonEmpt
 }
 
 /** Whether a JSON value is a DSSE envelope rather than a policy. */
-export const isSignedPolicy = (json: Json): boolean => isJsonObject(json) && Object.hasOwn(json, 'payload');
+export const isSignedPolicy = (json: Json): boolean => isEnvelope(json);
 
 function readPolicy(reader: SchemaReader, json: Json, text: string): RuntimePolicy | undefined {
   const root = reader.object(json, [], REQUIRED);

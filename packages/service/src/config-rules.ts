@@ -42,12 +42,6 @@ export function verifierProblems(
       'measured_boot_imports names Python modules, which are not loaded here: leave it empty',
     );
   }
-  if (verifier.require_allow_list_signatures) {
-    problem(
-      'require_allow_list_signatures',
-      'require_allow_list_signatures = True is not supported yet: signatures of policies would not be checked',
-    );
-  }
   const url = revocations.webhook_url;
   if (url !== '' && !(URL.canParse(url) && /^https?:/i.test(url))) {
     problems.push({

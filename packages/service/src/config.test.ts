@@ -194,7 +194,6 @@ test('settings that would silently switch a check off are refused', (t) => {
     ['severity_labels = []', /severity_labels/],
     ['severity_policy = []', /severity_policy/],
     ['durable_attestation_import = keylime.da', /durable_attestation_import is not supported/],
-    ['require_allow_list_signatures = True', /require_allow_list_signatures = True is not supported/],
     ['tls_dir =', /tls_dir must not be empty/],
     ['authorization_provider = other', /authorization_provider/],
     ['[revocations]\nenabled_revocation_notifications = ["webhook"]', /webhook_url is empty/],

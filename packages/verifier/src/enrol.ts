@@ -5,7 +5,7 @@ import { type Agent, freshRecord } from './agent.ts';
 import { type GroupWrite, insertAgent } from './agent-store.ts';
 import type { EnrolmentRequest } from './enrolment.ts';
 import { findPolicy, insertPolicy, type StoredPolicy } from './policy-store.ts';
-import { acceptPolicy, isRefusal } from './submitted-policy.ts';
+import { acceptPolicy, isRefusal, type PolicySignatureSettings } from './submitted-policy.ts';
 import type { VerifierTables } from './tables.ts';
 
 export type EnrolResult =
@@ -22,7 +22,7 @@ const refused = (code: 400 | 401 | 404 | 409, status: string): EnrolResult => ({
 export async function enrol(
   write: GroupWrite,
   request: EnrolmentRequest,
-  settings: { readonly verifierId: string; readonly requireSignature: boolean },
+  settings: PolicySignatureSettings & { readonly verifierId: string },
 ): Promise<EnrolResult> {
   const { runtimePolicy: submitted, supportedVersion, ...enrolment } = request;
   const { id } = enrolment;
@@ -30,8 +30,10 @@ export async function enrol(
   const text = submitted.text ?? (submitted.name === undefined ? EMPTY_RUNTIME_POLICY_TEXT : undefined);
   let policy: StoredPolicy | undefined;
   if (text !== undefined) {
+    // The policy that accepts nothing needs nobody's signature.
     const requireSignature = settings.requireSignature && submitted.text !== undefined;
-    const accepted = acceptPolicy(ownName, text, { requireSignature });
+    const { keyPem } = submitted;
+    const accepted = acceptPolicy(ownName, { text, keyPem }, { ...settings, requireSignature });
     if (isRefusal(accepted)) return refused(accepted.code, accepted.status);
     policy = accepted;
   }

@@ -1,4 +1,4 @@
-import { decodeRuntimePolicy, type RuntimePolicy } from '@keylime/policies/runtime-policy';
+import { decodeStoredPolicy, type RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { PolicyStore } from './policy-store.ts';
 
 /** Decoded policies by name. Each content is decoded once and in memory once, however many names and agents it has. */
@@ -30,7 +30,7 @@ export function openPolicyRegistry(store: Pick<PolicyStore, 'find'>): PolicyRegi
     if (stored === undefined) throw new PolicyUnusableError(name, 'it is not in the database');
     const known = byChecksum.get(stored.checksum)?.deref();
     if (known !== undefined) return known;
-    const decoded = decodeRuntimePolicy(stored.text);
+    const decoded = decodeStoredPolicy(stored.text);
     if (!decoded.ok) throw new PolicyUnusableError(name, decoded.problem[0].message);
     byChecksum.set(stored.checksum, new WeakRef(decoded.value));
     return decoded.value;

@@ -1,27 +1,63 @@
-import { isJsonObject, parseJson } from '@keylime/core/json';
+import type { KeyObject } from 'node:crypto';
+import { parseJson } from '@keylime/core/json';
 import type { NonEmpty } from '@keylime/core/non-empty';
-import { decodeRuntimePolicy, type PolicyProblem } from '@keylime/policies/runtime-policy';
+import { isEnvelope, parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
+import { decodeStoredPolicy, type PolicyProblem } from '@keylime/policies/runtime-policy';
 import type { StoredPolicy } from './policy-store.ts';
 
 /** Why a submitted policy is not taken: the status code and text of the answer (03 section 5.2 of the reference). */
 export type PolicyRefusal = { readonly code: 400 | 401; readonly status: string };
 
-/** The policy of `text`, ready to be stored under `name`, or why not. Nothing that does not decode is ever stored. */
+/** How signatures of policies are judged. */
+export type PolicySignatureSettings = {
+  /** Refuse what is not signed. */
+  readonly requireSignature: boolean;
+  /** Keys of whom to believe; with none, a policy is checked with the key that comes with it, if it must be. */
+  readonly pinnedKeys: readonly KeyObject[];
+};
+
+const NO_KEY = 'Runtime policy signature verification required but no key was given!';
+const BAD_SIGNATURE = 'Runtime policy failed DSSE signature verification!';
+
+/**
+ * The policy of `text`, a policy or the DSSE envelope around one, ready to be stored under `name`, or why not. A signature
+ * that can be checked must be right even where none is required. Nothing that does not decode is ever stored.
+ */
 export function acceptPolicy(
   name: string,
-  text: string,
-  settings: { readonly requireSignature: boolean },
+  { text, keyPem }: { readonly text: string; readonly keyPem: string | undefined },
+  settings: PolicySignatureSettings,
 ): StoredPolicy | PolicyRefusal {
-  if (settings.requireSignature && !isJsonObject(parseJson(text))) {
-    return { code: 400, status: 'Runtime policy is not valid JSON!' };
-  }
-  if (settings.requireSignature) {
-    return { code: 401, status: 'Runtime policy signature verification required but no key was given!' };
-  }
-  const decoded = decodeRuntimePolicy(text);
+  const json = parseJson(text);
+  if (json === undefined) return { code: 400, status: 'Runtime policy is not valid JSON!' };
+  const refusal = isEnvelope(json) ? signatureRefusal(text, keyPem, settings) : unsignedRefusal(keyPem, settings);
+  if (refusal !== undefined) return refusal;
+  const decoded = decodeStoredPolicy(text);
   if (!decoded.ok) return { code: 400, status: refusalText(decoded.problem) };
   const { checksum, generator } = decoded.value;
   return { name, text, checksum, generator };
+}
+
+function unsignedRefusal(keyPem: string | undefined, settings: PolicySignatureSettings): PolicyRefusal | undefined {
+  if (settings.requireSignature) return { code: 401, status: NO_KEY };
+  // Whoever sends a key believes that a signature will be checked.
+  return keyPem === undefined ? undefined : { code: 400, status: 'Runtime policy is not signed!' };
+}
+
+function signatureRefusal(
+  text: string,
+  keyPem: string | undefined,
+  { requireSignature, pinnedKeys }: PolicySignatureSettings,
+): PolicyRefusal | undefined {
+  const envelope = parseEnvelope(text);
+  if (!envelope.ok) return { code: 400, status: `Runtime policy is malformatted: DSSE envelope: ${envelope.problem}` };
+  const key = keyPem === undefined ? undefined : parsePolicyKey(keyPem);
+  if (key?.ok === false) return { code: 400, status: `Key of the runtime policy cannot be used: ${key.problem}` };
+  if (pinnedKeys.length > 0) {
+    return verifyEnvelope(envelope.value, pinnedKeys) ? undefined : { code: 401, status: BAD_SIGNATURE };
+  }
+  if (key === undefined) return requireSignature ? { code: 401, status: NO_KEY } : undefined;
+  return verifyEnvelope(envelope.value, [key.value]) ? undefined : { code: 401, status: BAD_SIGNATURE };
 }
 
 function refusalText(problems: NonEmpty<PolicyProblem>): string {

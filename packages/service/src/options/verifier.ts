@@ -65,6 +65,11 @@ export const verifierOptions = {
     false,
     'True makes IMA violations (ToMToU, open writers) failures, False accepts them: the existing services behave so, against the name.',
   ),
+  tomtou: choice(
+    ['default', 'accept', 'fail'],
+    'default',
+    'What an IMA violation (ToMToU, open writers) is; `default`: as `ignore_tomtou_errors` says.',
+  ),
   durable_attestation_import: text('', 'Python module of a durable attestation backend; must be empty here.'),
   persistent_store_url: text('', 'Durable attestation: where records go.', { secret: true }),
   transparency_log_url: text('', 'Durable attestation: transparency log.'),
@@ -75,6 +80,10 @@ export const verifierOptions = {
   transparency_log_sign_algo: text('sha256', 'Durable attestation: hash of signatures.'),
   signed_attributes: text('', 'Durable attestation: what is signed.'),
   require_allow_list_signatures: boolean(false, 'Accept only runtime policies with a valid signature.'),
+  runtime_policy_signature_keys: list(
+    '[]',
+    'Files with the EC public keys or certificates that signed runtime policies must be signed by. Empty: by any key that comes with the policy.',
+  ),
   mode: choice(['pull', 'push'], 'pull', 'Who starts an attestation: the verifier (`pull`) or the agent (`push`).'),
   challenge_lifetime: integer(1800, 1, DAY_S, 'Push: seconds that a challenge is good for.'),
   verification_timeout: integer(0, 0, DAY_S, 'Push: seconds that a verification may take; 0 means no limit.'),

@@ -12,17 +12,15 @@ import { enrol } from '../enrol.ts';
 import { decodeEnrolment, type EnrolmentSettings } from '../enrolment.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import { agentStatus } from '../status.ts';
+import type { PolicySignatureSettings } from '../submitted-policy.ts';
 
 export type AgentRoutesParts = {
   readonly agents: AgentStore;
   readonly write: GroupWrite;
   readonly policies: PolicyRegistry;
   readonly engine: Engine;
-  readonly settings: EnrolmentSettings & {
-    readonly verifierId: string;
-    readonly requireSignature: boolean;
-    readonly quoteIntervalSeconds: number;
-  };
+  readonly settings: EnrolmentSettings &
+    PolicySignatureSettings & { readonly verifierId: string; readonly quoteIntervalSeconds: number };
 };
 
 type IdParams = { readonly Params: { readonly agentId: string } };

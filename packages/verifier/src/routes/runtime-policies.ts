@@ -7,12 +7,12 @@ import { decodeSubmittedPolicy } from '../enrolment.ts';
 import { isPolicyName, POLICY_NAME_RULE } from '../policy-name.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import type { PolicyStore, StoredPolicy } from '../policy-store.ts';
-import { acceptPolicy, isRefusal } from '../submitted-policy.ts';
+import { acceptPolicy, isRefusal, type PolicySignatureSettings } from '../submitted-policy.ts';
 
 export type RuntimePolicyRoutesParts = {
   readonly store: PolicyStore;
   readonly registry: PolicyRegistry;
-  readonly settings: { readonly requireSignature: boolean };
+  readonly settings: PolicySignatureSettings;
 };
 
 type NameParams = { readonly Params: { readonly name: string } };
@@ -75,8 +75,9 @@ export const runtimePolicyRoutes =
     function submitted(name: string, body: unknown): StoredPolicy {
       const request = decodeSubmittedPolicy(body as Json | undefined);
       if (!request.ok) throw new HttpProblem(400, request.problem.join('; '));
-      if (request.value.text === undefined) throw new HttpProblem(400, 'runtime_policy is empty');
-      const policy = acceptPolicy(name, request.value.text, settings);
+      const { text, keyPem } = request.value;
+      if (text === undefined) throw new HttpProblem(400, 'runtime_policy is empty');
+      const policy = acceptPolicy(name, { text, keyPem }, settings);
       if (isRefusal(policy)) throw new HttpProblem(policy.code, policy.status);
       return policy;
     }
