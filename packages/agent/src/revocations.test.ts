@@ -1,0 +1,368 @@
+import assert from 'node:assert/strict';
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { pythonJson } from '@keylime/api/python-json';
+import { signRevocation } from '@keylime/payload/revocation-signature';
+import { DEFAULT_CA_OPTIONS, issueCaCertificate } from '@keylime/pki/issue';
+import { openLog } from '@keylime/service/log';
+import type { ActionSettings } from './revocation-actions.ts';
+import { MAX_QUEUED } from './revocation-queue.ts';
+import { openRevocations, type Revocations, WAIT_FOR_CERTIFICATE_MS } from './revocations.ts';
+
+const base = mkdtempSync(join(tmpdir(), 'keylime-revocations-'));
+after(() => rmSync(base, { recursive: true }));
+
+let key: KeyObject;
+let certificate: string;
+before(async () => {
+  key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  certificate = (await issueCaCertificate(key, DEFAULT_CA_OPTIONS, new Date())).toString('pem');
+});
+
+let events = 0;
+/** A message as verifiers sign it. Without `id` it is one of the existing verifier. */
+function message(changes: Readonly<Record<string, string | number>> = {}, id = `id-${events++}`) {
+  const ours = id === '' ? {} : { event_time_utc: new Date(Date.now() + events).toISOString(), notification_id: id };
+  const msg = pythonJson({
+    ...{ type: 'revocation', ip: '10.1.2.3', agent_id: 'a1', port: 9002, tpm_policy: '{}' },
+    ...{
+      meta_data: '{"cert_serial": 3, "subject": "CN=a1"}',
+      event_time: 'Tue Aug  4 10:15:03 2026',
+      ...ours,
+      ...changes,
+    },
+  });
+  return { msg, signature: signRevocation(key, msg) };
+}
+
+/** A machine with actions `record` (appends what it is given to `calls`) and others. */
+async function machine(
+  options: {
+    readonly hasCertificate?: boolean;
+    readonly folder?: string;
+    readonly now?: () => number;
+  } & Partial<ActionSettings> = {},
+) {
+  const folder = options.folder ?? mkdtempSync(join(base, 'machine-'));
+  const installedFolder = join(folder, 'installed');
+  const payloadFolder = join(folder, 'unzipped');
+  for (const one of [installedFolder, payloadFolder]) mkdirSync(one, { recursive: true });
+  const certificatePath = join(payloadFolder, 'RevocationNotifier-cert.crt');
+  if (options.hasCertificate ?? true) writeFileSync(certificatePath, certificate);
+  const action = (name: string, script: string, where = installedFolder) => {
+    writeFileSync(join(where, name), `#!/bin/sh\n${script}\n`);
+    chmodSync(join(where, name), 0o700);
+  };
+  action('record', `cat "$1" >> ${folder}/calls; echo >> ${folder}/calls; echo recorded`);
+  const lines: string[] = [];
+  const waiting = new Set<() => void>();
+  const log = openLog({
+    name: 'agent',
+    level: 'debug',
+    destination: {
+      write: (line) => {
+        lines.push(line);
+        for (const look of waiting) look();
+      },
+    },
+  });
+  /** Resolves when the log has `pattern` this many times. */
+  const said = (pattern: RegExp, times = 1) =>
+    new Promise<void>((resolve) => {
+      const look = () => {
+        if (lines.filter((line) => pattern.test(line)).length < times) return;
+        waiting.delete(look);
+        resolve();
+      };
+      waiting.add(look);
+      look();
+    });
+  const revocations: Revocations = await openRevocations({
+    certificatePath,
+    actions: {
+      ...{
+        names: ['record'],
+        installedFolder,
+        payloadFolder,
+        allowPayloadActions: true,
+        workFolder: folder,
+        timeoutSeconds: 5,
+      },
+      ...options,
+    },
+    builtIn: [],
+    log,
+    ...(options.now && { now: options.now }),
+  });
+  const calls = () => {
+    const path = join(folder, 'calls');
+    return existsSync(path)
+      ? readFileSync(path, 'utf8')
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line))
+      : [];
+  };
+  return { folder, installedFolder, payloadFolder, certificatePath, action, lines, said, calls, ...revocations };
+}
+
+test('a signed revocation runs the action with the message in a file, in the work folder, and its output is in the log', async () => {
+  const one = await machine();
+  one.action('where', 'pwd; echo trouble >&2');
+  writeFileSync(join(one.payloadFolder, 'action_list'), 'where');
+  const sent = message();
+  assert.equal(await one.offer(sent), true);
+  await one.said(/Revocation action where succeeded/);
+  assert.deepEqual(one.calls(), [JSON.parse(sent.msg)]);
+  const said = one.lines.join('');
+  assert.match(said, /INFO - Executing revocation action record/);
+  assert.match(said, /INFO - record: recorded/);
+  assert.match(said, new RegExp(`INFO - where: ${one.folder}`));
+  assert.match(said, /WARNING - where: trouble/);
+  await one.close();
+  assert.deepEqual(
+    readdirSync(one.folder).filter((name) => name.startsWith('revocation-')),
+    [],
+  );
+});
+
+test('[MUST] a forged revocation does nothing: other key, changed text, no signature', async () => {
+  const one = await machine();
+  const other = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  const { msg, signature } = message();
+  const forged = [
+    { msg, signature: signRevocation(other, msg) },
+    { msg: msg.replace('10.1.2.3', '10.1.2.4'), signature },
+    { msg, signature: '' },
+    { msg, signature: 'no base64' },
+  ];
+  for (const sent of forged) assert.equal(await one.offer(sent), true);
+  await one.said(/ERROR - A revocation is refused: its signature/, forged.length);
+  assert.deepEqual(one.calls(), []);
+  await one.close();
+});
+
+test('signed text that is no revocation does nothing', async () => {
+  const one = await machine();
+  for (const msg of ['', '[]', '{}', '{"type": 1}', 'text'])
+    await one.offer({ msg, signature: signRevocation(key, msg) });
+  await one.said(/yet not the JSON of a revocation/, 5);
+  assert.deepEqual(one.calls(), []);
+  await one.close();
+});
+
+test('[MUST] a revocation that is sent again runs nothing, also after a restart, also one of the existing verifier', async () => {
+  const one = await machine();
+  const ours = message();
+  const theirs = message({}, '');
+  for (const sent of [ours, ours, theirs, theirs]) await one.offer(sent);
+  await one.said(/acted upon before is not repeated/, 2);
+  await one.close();
+  const again = await machine({ folder: one.folder });
+  for (const sent of [ours, theirs]) await again.offer(sent);
+  await again.said(/acted upon before is not repeated/, 2);
+  assert.equal(again.calls().length, 2);
+  // The same text, signed anew by the owner of the key.
+  await again.offer({ msg: ours.msg, signature: signRevocation(key, ours.msg) });
+  await again.said(/acted upon before is not repeated/, 3);
+  await again.close();
+});
+
+test('revocations run one after the other, in the order in which they came', async () => {
+  const one = await machine();
+  one.action('slow', 'sleep 0.05');
+  writeFileSync(join(one.payloadFolder, 'action_list'), 'slow');
+  const sent = Array.from({ length: 8 }, (_, n) => message({ agent_id: `a${n}` }));
+  assert.deepEqual(
+    await Promise.all(sent.map((each) => one.offer(each))),
+    sent.map(() => true),
+  );
+  await one.said(/Revocation action slow succeeded/, 8);
+  assert.deepEqual(
+    one.calls().map(({ agent_id: id }) => id),
+    sent.map((_, n) => `a${n}`),
+  );
+  await one.close();
+});
+
+test('[MUST] an action that hangs is stopped, ends the actions of this message, and does not hold up the next', async () => {
+  const one = await machine({ names: ['hang', 'record'], timeoutSeconds: 0.2 });
+  one.action('hang', 'grep -q "\\"agent_id\\":\\"bad\\"" "$1" && sleep 100; exit 0');
+  await one.offer(message({ agent_id: 'bad' }));
+  await one.offer(message({ agent_id: 'good' }));
+  await one.said(/Revocation action record succeeded/);
+  assert.match(one.lines.join(''), /ERROR - Revocation action hang failed: stopped after 0\.2 s/);
+  assert.deepEqual(
+    one.calls().map(({ agent_id: id }) => id),
+    ['good'],
+  );
+  await one.close();
+});
+
+test('[MUST] more revocations than the queue holds are turned away until there is room', async () => {
+  const one = await machine({ names: ['block'], timeoutSeconds: 5 });
+  one.action('block', `while [ ! -e ${one.folder}/go ]; do sleep 0.02; done`);
+  const answers: boolean[] = [];
+  for (let n = 0; n < MAX_QUEUED + 3; n++) answers.push(await one.offer(message()));
+  assert.equal(answers.filter((taken) => taken).length, MAX_QUEUED);
+  writeFileSync(join(one.folder, 'go'), '');
+  await one.said(/Revocation action block succeeded/, MAX_QUEUED);
+  assert.equal(await one.offer(message()), true);
+  await one.close();
+});
+
+test('the first action that fails or is missing ends the actions', async () => {
+  const one = await machine({ names: ['fail', 'record'] });
+  one.action('fail', 'exit 9');
+  await one.offer(message());
+  await one.said(/ERROR - Revocation action fail failed: exit status 9/);
+  await one.close();
+  const other = await machine({ names: ['missing', 'record'] });
+  await other.offer(message());
+  await other.said(/ERROR - Revocation action missing cannot be run: not_found/);
+  await other.close();
+  assert.deepEqual([...one.calls(), ...other.calls()], []);
+});
+
+test('[MUST] names with parts of a path run nothing, from the settings or from a payload', async () => {
+  const one = await machine({ names: [] });
+  one.action('outside', `touch ${one.folder}/escaped`, one.folder);
+  writeFileSync(join(one.payloadFolder, 'action_list'), '../outside, /bin/true, sub/x, ..');
+  await one.offer(message());
+  await one.said(/ERROR - action_list has names that are never run/);
+  await one.close();
+  const other = await machine({ names: ['../outside'], folder: one.folder });
+  await other.offer(message());
+  await other.said(/Revocation action \.\.\/outside cannot be run: name_refused/);
+  await other.close();
+  assert.equal(existsSync(join(one.folder, 'escaped')), false);
+});
+
+test('[MUST] a link in the payload that leads elsewhere is no action', async () => {
+  const one = await machine({ names: ['linked'] });
+  one.action('outside', `touch ${one.folder}/escaped`, one.folder);
+  symlinkSync(join(one.folder, 'outside'), join(one.payloadFolder, 'linked'));
+  await one.offer(message());
+  await one.said(/Revocation action linked cannot be run: not_found/);
+  assert.equal(existsSync(join(one.folder, 'escaped')), false);
+  await one.close();
+});
+
+test('[MUST] actions of the payload run only if that is allowed, and an installed one of the same name comes first', async () => {
+  const one = await machine({ names: ['mine'], allowPayloadActions: false });
+  one.action('mine', 'echo from-payload', one.payloadFolder);
+  await one.offer(message());
+  await one.said(/Revocation action mine cannot be run: not_found/);
+  one.action('mine', 'echo installed');
+  await one.offer(message());
+  await one.said(/mine: installed/);
+  await one.close();
+  const other = await machine({ names: ['mine'], folder: one.folder });
+  await other.offer(message());
+  await other.said(/mine: installed/);
+  await other.close();
+});
+
+test('Python modules run as with the existing agents, coroutines or not, and find their neighbours', async () => {
+  const one = await machine({ names: ['local_action_a', 'local_action_b'] });
+  writeFileSync(join(one.payloadFolder, 'neighbour.py'), 'PREFIX = "revoked "\n');
+  const module = (kind: string) =>
+    `import neighbour\n${kind} execute(event):\n    print(neighbour.PREFIX + event["agent_id"])\n`;
+  writeFileSync(join(one.payloadFolder, 'local_action_a.py'), module('async def'));
+  writeFileSync(join(one.payloadFolder, 'local_action_b.py'), module('def'));
+  await one.offer(message());
+  await one.said(/local_action_a: revoked a1/);
+  await one.said(/Revocation action local_action_b succeeded/);
+  writeFileSync(
+    join(one.payloadFolder, 'local_action_a.py'),
+    'async def execute(event):\n    raise ValueError("no")\n',
+  );
+  await one.offer(message());
+  await one.said(/Revocation action local_action_a failed: exit status 1/);
+  assert.match(one.lines.join(''), /WARNING - local_action_a: ValueError: no/);
+  await one.close();
+});
+
+test('a revocation waits for the payload that brings the certificate, also through a restart', async () => {
+  const one = await machine({ hasCertificate: false });
+  assert.equal(await one.offer(message()), true);
+  await one.close();
+  const again = await machine({ folder: one.folder, hasCertificate: false });
+  assert.deepEqual(again.calls(), []);
+  writeFileSync(again.certificatePath, certificate);
+  await again.payloadChanged();
+  await again.said(/Revocation action record succeeded/);
+  assert.equal(again.calls().length, 1);
+  await again.close();
+});
+
+test('it does not wait for ever', async () => {
+  let now = Date.now();
+  const one = await machine({ hasCertificate: false, now: () => now });
+  await one.offer(message());
+  now += WAIT_FOR_CERTIFICATE_MS;
+  await one.payloadChanged();
+  await one.said(/WARNING - A revocation is dropped/);
+  writeFileSync(one.certificatePath, certificate);
+  await one.payloadChanged();
+  await one.offer(message());
+  await one.said(/Revocation action record succeeded/);
+  assert.equal(one.calls().length, 1);
+  await one.close();
+});
+
+test('[MUST] the certificate of the newest payload is the one that counts', async () => {
+  const one = await machine();
+  const other = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  writeFileSync(one.certificatePath, (await issueCaCertificate(other, DEFAULT_CA_OPTIONS, new Date())).toString('pem'));
+  await one.payloadChanged();
+  await one.offer(message());
+  await one.said(/its signature is not that of the certificate/);
+  for (const damaged of ['', 'x']) {
+    writeFileSync(one.certificatePath, damaged);
+    await one.payloadChanged();
+  }
+  await one.said(/ERROR - The certificate for revocations cannot be read/, 2);
+  assert.deepEqual(one.calls(), []);
+  await one.close();
+});
+
+test('an agent that is stopped in the middle of an action runs it again when it is back', async () => {
+  const one = await machine({ names: ['long', 'record'] });
+  one.action('long', `[ -e ${one.folder}/second ] || { touch ${one.folder}/second; sleep 100; }`);
+  await one.offer(message());
+  await one.said(/Executing revocation action long/);
+  while (!existsSync(join(one.folder, 'second'))) await new Promise((resolve) => setTimeout(resolve, 5));
+  await one.close();
+  const again = await machine({ names: ['long', 'record'], folder: one.folder });
+  // `machine` writes the folder anew; the action of this name is as it was.
+  await again.said(/Revocation action record succeeded/);
+  assert.equal(again.calls().length, 1);
+  await again.close();
+});
+
+test('a damaged file of kept revocations or of seen ones is reported, and does not stop the agent', async () => {
+  const one = await machine();
+  await one.close();
+  writeFileSync(join(one.folder, 'revocations', '000000000001.json'), '{');
+  writeFileSync(join(one.folder, 'revocations_seen.json'), '{}');
+  const again = await machine({ folder: one.folder });
+  assert.match(again.lines.join(''), /ERROR - A kept revocation is damaged/);
+  assert.match(again.lines.join(''), /ERROR - The file that remembers revocations is damaged/);
+  await again.offer(message());
+  await again.said(/Revocation action record succeeded/);
+  await again.close();
+});
