@@ -68,7 +68,7 @@ test('[MUST] an enrolment that fails late leaves nothing of its policy behind', 
     [{ mtls_cert: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n' }, 400, /^mtls_cert/],
     [{ runtime_policy: '', runtime_policy_name: 'absent' }, 404, /Could not find IMA policy with name absent!/],
     [{ runtime_policy: base64('{}') }, 400, /Runtime policy is malformatted/],
-    [{ runtime_policy: base64('{"payload": ""}') }, 400, /signed policy/],
+    [{ runtime_policy: base64('{"payload": ""}') }, 400, /DSSE envelope/],
   ] as const) {
     await assertRefused('late', changes, code, status);
   }
