@@ -37,7 +37,7 @@ export const enrolmentBody = (candidate: Candidate, verifier: ServerApi): { read
   runtime_policy_key: candidate.policies.runtime_policy_key,
   mb_policy: null,
   mb_policy_name: '',
-  ima_sign_verification_keys: '',
+  ima_sign_verification_keys: candidate.policies.ima_sign_verification_keys,
   metadata: '{}',
   revocation_key: '',
   accept_tpm_hash_algs: candidate.accepted.hash,

@@ -20,12 +20,11 @@ const value = (flags: readonly string[], metavar: string, help: string, extras: 
   ...extras,
 });
 
-const keyOption = (name: string, help: string, ...aliases: readonly string[]): Option => ({
+const keyOption = (name: string, help: string, ...aliases: readonly string[]): Option & { kind: 'list' } => ({
   flags: [`--signature-verification-key${name}`, ...aliases],
   kind: 'list',
   metavar: 'KEY',
   help: `deprecated; ${help}`,
-  unsupported: 'IMA signature verification keys on the command line',
 });
 
 /** Every option by the name that the code uses (spec 07 section 3.2). The order is that of the help text. */
@@ -92,13 +91,13 @@ export const OPTIONS = {
   allowlist: value(
     ['--allowlist'],
     'FILE',
-    'deprecated name of --runtime-policy; only for files that are runtime policies',
+    'deprecated: runtime policy, or list of digests and paths to make one of',
   ),
   allowlistUrl: value(['--allowlist-url'], 'URL', 'deprecated', {
     unsupported: 'loading an allowlist without a checksum',
   }),
   allowlistName: value(['--allowlist-name'], 'NAME', 'deprecated name of --runtime-policy-name'),
-  exclude: value(['--exclude'], 'FILE', 'deprecated', { unsupported: 'conversion of exclude lists' }),
+  exclude: value(['--exclude'], 'FILE', 'deprecated; exclude list of an allowlist'),
   signatureKeys: keyOption('', 'PEM or DER key of IMA file signatures', '--sign_verification_key'),
   signatureKeySigs: keyOption('-sig', 'detached signature of the key file'),
   signatureKeySigKeys: keyOption('-sig-key', 'key that made the detached signature'),

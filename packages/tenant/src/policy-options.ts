@@ -1,6 +1,8 @@
 import type { Log } from '@keylime/service/log';
+import { readAllowlist } from './allowlist-file.ts';
 import type { Arguments } from './options.ts';
-import { isRuntimePolicy, readRuntimePolicy } from './runtime-policy-file.ts';
+import { readRuntimePolicy } from './runtime-policy-file.ts';
+import { readSignatureKeys } from './signature-keys.ts';
 import { TenantError } from './tenant-error.ts';
 import { maskText, readTpmPolicy, tpmPolicyText, withImaPcr } from './tpm-policy-option.ts';
 
@@ -13,6 +15,8 @@ export type PolicyFields = {
   /** base64 of the PEM of the key that signed it, or empty. */
   readonly runtime_policy_key: string;
   readonly runtime_policy_name: string;
+  /** JSON text of a keyring, or empty. */
+  readonly ima_sign_verification_keys: string;
 };
 
 /**
@@ -22,39 +26,39 @@ export type PolicyFields = {
 export async function readPolicyOptions(given: Arguments, timeoutMs: number, log: Log): Promise<PolicyFields> {
   const plain = readTpmPolicy(given.tpmPolicy ?? '{}');
   log.info(`TPM PCR Mask from policy is ${maskText(plain)}`);
-  const file = given.runtimePolicy ?? (await allowlistFile(given, log));
+  const file = given.runtimePolicy;
   const name = given.runtimePolicyName ?? given.allowlistName;
-  const usesIma = file !== undefined || given.runtimePolicyUrl !== undefined || name !== undefined;
+  const signatureKeys = await readSignatureKeys(given, timeoutMs, log);
+  const usesIma =
+    signatureKeys !== '' ||
+    given.allowlist !== undefined ||
+    file !== undefined ||
+    given.runtimePolicyUrl !== undefined ||
+    name !== undefined;
   const source = {
     file,
     url: given.runtimePolicyUrl,
     checksum: given.runtimePolicyChecksum,
     signatureKeyFile: given.runtimePolicySigKey,
   };
-  const none = { policy: Buffer.alloc(0), key: Buffer.alloc(0) };
   if (!source.file && !source.url && source.signatureKeyFile) {
     throw new TenantError(
       'invalid_argument',
       '--runtime-policy-sig-key needs --runtime-policy or --runtime-policy-url',
     );
   }
-  const read = source.file || source.url ? await readRuntimePolicy(source, timeoutMs, log) : none;
+  const read =
+    source.file || source.url
+      ? await readRuntimePolicy(source, timeoutMs, log)
+      : { policy: await allowlistPolicy(given, log), key: Buffer.alloc(0) };
   return {
     tpm_policy: tpmPolicyText(usesIma ? withImaPcr(plain) : plain),
     runtime_policy: read.policy.toString('base64'),
     runtime_policy_key: read.key.toString('base64'),
     runtime_policy_name: name ?? '',
+    ima_sign_verification_keys: signatureKeys,
   };
 }
 
-/** [compat] `--allowlist` with a file that is a runtime policy already. */
-async function allowlistFile(given: Arguments, log: Log): Promise<string | undefined> {
-  if (given.allowlist === undefined) return undefined;
-  log.warn('--allowlist is deprecated: use --runtime-policy');
-  if (await isRuntimePolicy(given.allowlist)) return given.allowlist;
-  throw new TenantError(
-    'unsupported',
-    `conversion of allowlists is not supported by this version yet: ${given.allowlist} is no runtime policy, ` +
-      'convert it with keylime_convert_runtime_policy and use --runtime-policy',
-  );
-}
+const allowlistPolicy = async ({ allowlist, exclude }: Arguments, log: Log): Promise<Buffer> =>
+  allowlist === undefined ? Buffer.alloc(0) : readAllowlist(allowlist, exclude, log);

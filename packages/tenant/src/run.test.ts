@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -56,17 +56,37 @@ test('every measured-boot command is refused', async (t) => {
   }
 });
 
-test('an allowlist is taken if it is a runtime policy already, and else refused', async (t) => {
+test('an allowlist is converted with its exclude list, and taken as it is if it is a runtime policy', async (t) => {
   const lab = openLab(t);
-  const flat = path.join(lab.workDir, 'allowlist.txt');
-  writeFileSync(flat, `${'0'.repeat(40)} /bin/true\n`);
-  const refused = await lab.run(['-c', 'addallowlist', '--allowlist', flat, '--allowlist-name', 'p']);
-  assert.equal(refused.code, 1);
-  assert.match(refused.messages.at(-1) ?? '', /conversion of allowlists is not supported by this version yet/);
+  const write = (name: string, text: string) => {
+    writeFileSync(path.join(lab.workDir, name), text);
+    return path.join(lab.workDir, name);
+  };
   const verifier = await lab.serve(({ path: url }) => (url === '/version' ? versions : envelope(201, 'Created')));
+  const add = ['-c', 'addallowlist', '--allowlist-name', 'p', '--allowlist'];
   const policy = fileURLToPath(new URL('vectors/policy.json', import.meta.url));
-  const taken = await lab.run(['-c', 'addallowlist', '--allowlist', policy, '--allowlist-name', 'p'], { verifier });
+  const sent = () => {
+    const body = JSON.parse(verifier.seen.at(-1)?.body ?? '{}');
+    return Buffer.from(body.runtime_policy, 'base64').toString();
+  };
+  const taken = await lab.run([...add, policy], { verifier });
   assert.deepEqual([taken.code, taken.data], [0, ["{'code': 201, 'status': 'Created', 'results': {}}"]]);
+  assert.equal(sent(), readFileSync(policy, 'utf8'));
+
+  const list = write('allowlist.txt', `${'0'.repeat(40)}  /bin/true\n${'1'.repeat(64)} %keyring:.ima\n`);
+  const converted = await lab.run([...add, list, '--exclude', write('excludes', '# comment\n\n/tmp/.*\n')], {
+    verifier,
+  });
+  assert.equal(converted.code, 0, converted.messages.join('\n'));
+  const { meta, digests, keyrings, excludes } = JSON.parse(sent());
+  assert.deepEqual(
+    [meta.generator, digests, keyrings, excludes],
+    [3, { '/bin/true': ['0'.repeat(40)] }, { '.ima': ['1'.repeat(64)] }, ['/tmp/.*']],
+  );
+
+  const refused = await lab.run([...add, write('nothing', 'nothing\n')], { verifier });
+  assert.equal(refused.code, 1);
+  assert.match(refused.messages.at(-1) ?? '', /cannot be converted/);
 });
 
 test('names are percent-encoded, and names that no path can hold are refused', async (t) => {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
+import { ecdsaKeyId, signEnvelope } from '@keylime/policies/dsse';
 import { openLog } from '@keylime/service/log';
 import { readRuntimePolicy } from './runtime-policy-file.ts';
 import { TenantError, type TenantErrorCode } from './tenant-error.ts';
@@ -73,17 +74,27 @@ test('a signed policy needs a key, and a key needs a signed policy', async (t) =
   );
 });
 
-test('a signed policy is refused as long as its signature is not verified here', async (t) => {
-  const { write, refused } = files(t);
-  const signed = write(
-    'signed',
-    JSON.stringify({ payload: policy.toString('base64'), payloadType: 'x', signatures: [] }),
-  );
+test('a signed policy goes out with its key, once its signature was verified', async (t) => {
+  const { write, read, refused } = files(t);
+  const [signer, other] = [0, 1].map(() => generateKeyPairSync('ec', { namedCurve: 'P-256' }));
+  assert.ok(signer && other);
+  const pem = (key: KeyObject) => key.export({ format: 'pem', type: 'spki' }).toString();
+  const text = signEnvelope(policy, signer.privateKey, ecdsaKeyId(signer.publicKey));
+  const file = write('signed', text);
+  const key = pem(signer.publicKey);
+  assert.deepEqual(await read({ file, signatureKeyFile: write('key', key) }), {
+    policy: Buffer.from(text),
+    key: Buffer.from(key),
+  });
+  const wrong = { file, signatureKeyFile: write('other', pem(other.publicKey)) };
+  await refused(wrong, 'policy_signature', /failed DSSE signature verification!/);
   await refused(
-    { file: signed, signatureKeyFile: write('key', 'x') },
-    'unsupported',
-    /not supported by this version yet/,
+    { file, signatureKeyFile: write('none', 'x') },
+    'policy_signature',
+    /not a public key or a certificate/,
   );
+  const invalid = write('invalid', signEnvelope(Buffer.from('{}'), signer.privateKey, ''));
+  await refused({ file: invalid, signatureKeyFile: write('key', key) }, 'policy_invalid', /'meta' is a required/);
 });
 
 test('an exclude pattern that this program does not take is a warning only', async (t) => {

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { isJsonObject, parseJson } from '@keylime/core/json';
-import { decodeRuntimePolicy, isSignedPolicy } from '@keylime/policies/runtime-policy';
+import { parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
+import { decodeStoredPolicy, isSignedPolicy } from '@keylime/policies/runtime-policy';
 import type { Log } from '@keylime/service/log';
 import { excerpt } from './output.ts';
 import { TenantError } from './tenant-error.ts';
@@ -25,7 +26,9 @@ const MAX_POLICY_BYTES = 100 * 1024 * 1024;
  */
 export async function readRuntimePolicy(source: PolicySource, timeoutMs: number, log: Log): Promise<PolicyFile> {
   const name = source.url ?? source.file ?? '';
-  const policy = source.url ? await download(source.url, timeoutMs, log) : await readInput(name, 'runtime policy');
+  const policy = source.url
+    ? await downloadFile(source.url, 'IMA policy', timeoutMs, log)
+    : await readInput(name, 'runtime policy');
   checkChecksum(policy, source.checksum);
   const text = policy.toString('utf8');
   const json = parseJson(text);
@@ -36,10 +39,10 @@ export async function readRuntimePolicy(source: PolicySource, timeoutMs: number,
         'Runtime policy signature verification required but no key was given! Name it with --runtime-policy-sig-key',
       );
     }
-    throw new TenantError(
-      'unsupported',
-      `${name} is a signed policy, which is not supported by this version yet: give the policy without its envelope`,
-    );
+    const key = await readInput(source.signatureKeyFile, 'key of the runtime policy');
+    checkSignature(name, text, key.toString('utf8'));
+    checkContent(name, text, log);
+    return { policy, key };
   }
   if (source.signatureKeyFile) {
     throw signature('Runtime policy is not signed! Leave --runtime-policy-sig-key out, or sign the policy first');
@@ -48,9 +51,22 @@ export async function readRuntimePolicy(source: PolicySource, timeoutMs: number,
   return { policy, key: Buffer.alloc(0) };
 }
 
+/** [MUST] The signature is looked at before anything is sent: a verifier may be set up not to look. */
+function checkSignature(name: string, text: string, keyPem: string): void {
+  const key = parsePolicyKey(keyPem);
+  if (!key.ok) throw signature(`The key of the runtime policy cannot be used: ${key.problem}`);
+  const envelope = parseEnvelope(text);
+  if (!envelope.ok) throw signature(`${name} is a malformed DSSE envelope: ${envelope.problem}`);
+  if (!verifyEnvelope(envelope.value, [key.value])) {
+    throw signature(
+      `Runtime policy failed DSSE signature verification! ${name} is not signed by the key that was given`,
+    );
+  }
+}
+
 /** An exclude pattern that this program refuses may still suit the verifier's regular expressions: only a warning. */
 function checkContent(name: string, text: string, log: Log): void {
-  const decoded = decodeRuntimePolicy(text);
+  const decoded = decodeStoredPolicy(text);
   if (decoded.ok) return;
   const [first] = decoded.problem.filter(({ kind }) => kind !== 'exclude');
   if (first !== undefined) {
@@ -71,12 +87,6 @@ function checkChecksum(policy: Buffer, expected: string | undefined): void {
   );
 }
 
-/** Whether a file given as `--allowlist` is a runtime policy already, and needs no conversion. */
-export async function isRuntimePolicy(file: string): Promise<boolean> {
-  const json = parseJson((await readInput(file, 'allowlist')).toString('utf8'));
-  return isJsonObject(json) && (isSignedPolicy(json) || (isJsonObject(json.meta) && isJsonObject(json.digests)));
-}
-
 /** The bytes of a file that the operator named. */
 export async function readInput(file: string, what: string): Promise<Buffer> {
   try {
@@ -86,11 +96,12 @@ export async function readInput(file: string, what: string): Promise<Buffer> {
   }
 }
 
-async function download(url: string, timeoutMs: number, log: Log): Promise<Buffer> {
+/** The bytes of a file at an http or https address; redirects are not followed. @throws TenantError `download_failed` */
+export async function downloadFile(url: string, what: string, timeoutMs: number, log: Log): Promise<Buffer> {
   const failed = (why: string, cause?: unknown) =>
-    new TenantError('download_failed', `Downloading the runtime policy from ${url} failed: ${why}`, { cause });
+    new TenantError('download_failed', `Downloading the ${what} from ${url} failed: ${why}`, { cause });
   if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) throw failed('it is no http or https address');
-  log.info(`Downloading IMA policy from ${url}`);
+  log.info(`Downloading ${what} from ${url}`);
   try {
     // The system's CAs decide about this server; what it sends must have the checksum anyway.
     const answer = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(timeoutMs) });
