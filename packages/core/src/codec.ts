@@ -106,6 +106,15 @@ export const u64: Codec<bigint> = {
   },
 };
 
+export const u64le: Codec<bigint> = {
+  read: (reader) => reader.bytes.readBigUInt64LE(reader.take(8)),
+  write: (writer, value) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(value);
+    writer.push(bytes);
+  },
+};
+
 export const i32: Codec<number> = {
   read: (reader) => reader.bytes.readInt32BE(reader.take(4)),
   write: (writer, value) => {
