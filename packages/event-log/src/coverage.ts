@@ -52,7 +52,7 @@ export function coveredData(event: MeasuredEvent): CoveredData | undefined {
   const { data } = unseal(event.sealed);
   switch (event.coverage) {
     case 'whole':
-      return event.quirks.includes('shim_authority_digest_without_last_byte') ? withoutLastByte(data) : data;
+      return data;
     case 'value':
       return data.kind === 'variable' ? { kind: 'variable_value', data: data.data } : undefined;
     case 'text':
@@ -90,21 +90,19 @@ function findCover(event: BootEvent, isDigestOf: IsDigestOf): Cover {
     case 'EV_ACTION':
     case 'EV_EFI_ACTION':
     case 'EV_EFI_GPT_EVENT':
-    case 'EV_EFI_VARIABLE_DRIVER_CONFIG':
-    case 'EV_COMPACT_HASH':
     case 'EV_OMIT_BOOT_DEVICE_EVENTS':
       return isDigestOf(bytes) ? WHOLE : MISMATCH;
     case 'EV_S_CRTM_VERSION':
       return isDigestOf(bytes) ? WHOLE : { coverage: 'mismatch', quirk: 'crtm_version_digest_mismatch' };
+    case 'EV_EFI_VARIABLE_DRIVER_CONFIG':
+      return variableCover(opened, isDigestOf, 'config_variable_digest_of_value');
     case 'EV_EFI_VARIABLE_BOOT':
     case 'EV_EFI_VARIABLE_BOOT2':
-      if (isDigestOf(bytes)) return WHOLE;
-      return data.kind === 'variable' && isDigestOf(data.data)
-        ? { coverage: 'value', quirk: 'boot_variable_digest_of_value' }
-        : MISMATCH;
+      return variableCover(opened, isDigestOf, 'boot_variable_digest_of_value');
     case 'EV_EFI_VARIABLE_AUTHORITY':
       if (isDigestOf(bytes)) return WHOLE;
-      return isDigestOf(bytes.subarray(0, -1))
+      // The byte that is left out is not one of the certificate.
+      return event.quirks.includes('shim_authority_without_owner') && isDigestOf(bytes.subarray(0, -1))
         ? { coverage: 'whole', quirk: 'shim_authority_digest_without_last_byte' }
         : MISMATCH;
     case 'EV_IPL':
@@ -113,6 +111,7 @@ function findCover(event: BootEvent, isDigestOf: IsDigestOf): Cover {
       // Those of Linux's and systemd's stubs describe what was measured; Windows measures the event.
       if (data.kind === 'tag' && data.meaning !== 'unknown') return NONE;
       return isDigestOf(bytes) ? WHOLE : MISMATCH;
+    case 'EV_COMPACT_HASH':
     case 'EV_NONHOST_INFO':
     case 'EV_NONHOST_CONFIG':
     case 'EV_PLATFORM_CONFIG_FLAGS':
@@ -150,6 +149,11 @@ type ExternallyMeasured = Extract<
   | 'EV_EFI_SPDM_DEVICE_AUTHORITY'
 >;
 
+function variableCover({ bytes, data }: OpenedData, isDigestOf: IsDigestOf, quirk: Quirk): Cover {
+  if (isDigestOf(bytes)) return WHOLE;
+  return data.kind === 'variable' && isDigestOf(data.data) ? { coverage: 'value', quirk } : MISMATCH;
+}
+
 function findIplCover(pcr: number, { bytes, data }: OpenedData, isDigestOf: IsDigestOf): Cover {
   switch (pcr) {
     case GRUB_PCR: {
@@ -177,11 +181,4 @@ function findIplCover(pcr: number, { bytes, data }: OpenedData, isDigestOf: IsDi
     default:
       return isDigestOf(bytes) ? WHOLE : NONE;
   }
-}
-
-function withoutLastByte(data: EventData): CoveredData | undefined {
-  if (data.kind !== 'variable' || data.data.length === 0) return undefined;
-  const covered = data.data.subarray(0, -1);
-  const value = data.value.kind === 'authority' ? { ...data.value, data: data.value.data.subarray(0, -1) } : data.value;
-  return { ...data, data: covered, value };
 }

@@ -52,7 +52,7 @@ export function readEventData(place: DataPlace, note: (quirk: Quirk) => void): E
     case 'EV_EFI_BOOT_SERVICES_APPLICATION':
     case 'EV_EFI_BOOT_SERVICES_DRIVER':
     case 'EV_EFI_RUNTIME_SERVICES_DRIVER':
-      return withUintn(place, note, (at, size) => ({ kind: 'image_load', ...readImageLoad(at, size) }));
+      return withUintn(place, note, (at, size) => ({ kind: 'image_load', ...readImageLoad(at, size, note) }));
     case 'EV_EFI_GPT_EVENT':
       return withUintn(place, note, (at, size) => ({ kind: 'gpt', ...readGpt(at, size) }));
     case 'EV_EFI_HANDOFF_TABLES':

@@ -1,5 +1,6 @@
 import { Reader, u64le } from '@keylime/core/codec';
 import { readDevicePath } from './device-path.ts';
+import type { Quirk } from './quirks.ts';
 import { readUintn, type UintnSize } from './uintn.ts';
 
 /** UEFI_IMAGE_LOAD_EVENT (TCG PFP 1.06, 10.2.3). The digest is the Authenticode hash of the image: all of this is a hint. */
@@ -13,14 +14,19 @@ export type ImageLoad = {
   readonly devicePath: string;
 };
 
+/** Old shim and GRUB count one device path node too many, and alignment. */
+const MOST_TRAILING_BYTES = 16;
+
 /** @throws DecodeError */
-export function readImageLoad(reader: Reader, uintn: UintnSize): ImageLoad {
+export function readImageLoad(reader: Reader, uintn: UintnSize, note: (quirk: Quirk) => void): ImageLoad {
   const locationInMemory = u64le.read(reader);
   const lengthInMemory = readUintn(reader, uintn);
   const linkTimeAddress = uintn === 8 ? u64le.read(reader) : BigInt(readUintn(reader, 4));
   const devicePathSize = readUintn(reader, uintn);
   const start = reader.take(devicePathSize);
-  if (reader.offset !== reader.end) reader.fail(`${reader.end - reader.offset} bytes left over`);
+  const left = reader.end - reader.offset;
+  if (left > MOST_TRAILING_BYTES) reader.fail(`${left} bytes left over`);
+  if (left > 0) note('image_load_trailing_bytes');
   const path = new Reader(reader.bytes, start, start + devicePathSize, `${reader.path}.devicePath`);
   return { locationInMemory, lengthInMemory, linkTimeAddress, devicePathSize, devicePath: readDevicePath(path) };
 }

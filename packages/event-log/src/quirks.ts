@@ -12,11 +12,14 @@ export const QUIRKS = {
   spec_id_trailing_bytes: 'Bytes behind vendorInfo in the Spec ID event.',
   uintn_of_other_size: 'Structures with an UINTN of another size than the Spec ID event says.',
   shim_authority_without_owner:
-    'Old shim: EV_EFI_VARIABLE_AUTHORITY whose data has no SignatureOwner and is 6 bytes longer than it says.',
+    'Old shim: EV_EFI_VARIABLE_AUTHORITY with a certificate but no SignatureOwner, and 6 bytes without meaning behind it.',
   shim_authority_digest_without_last_byte:
     'Old shim: the digest of an authority leaves the last byte of the event out.',
+  image_load_trailing_bytes: 'Shim before 15.3: up to 16 bytes without meaning behind the device path of an image.',
   shim_stray_byte: 'Old shim: a byte behind the NUL of a variable name in an EV_IPL (`MokList\\0` AF).',
   boot_variable_digest_of_value: 'EV_EFI_VARIABLE_BOOT whose digest covers the value only, not its name (edk2, most).',
+  config_variable_digest_of_value:
+    'EV_EFI_VARIABLE_DRIVER_CONFIG whose digest covers the value only, not its name (TPM 1.2 firmware).',
   secure_boot_empty: 'The variable SecureBoot without a value: off.',
   crtm_contents_text: 'EV_S_CRTM_CONTENTS with text in place of address and length (`Boot Guard Measured S-CRTM`).',
   crtm_version_digest_mismatch: 'EV_S_CRTM_VERSION whose digest is not that of its data (Dell servers).',

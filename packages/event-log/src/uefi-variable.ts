@@ -36,10 +36,10 @@ export type VariableUse = 'config' | 'boot' | 'authority';
 const DATABASES: ReadonlySet<string> = new Set(['PK', 'KEK', 'db', 'dbx']);
 const AUTHORITIES: ReadonlySet<string> = new Set(['db', 'Shim', 'vendor_db']);
 const OWNER_SIZE = 16;
-/** How much longer than it says the data of an old shim's authority is. */
+/** Bytes behind the certificate in an old shim's authority. */
 const OLD_SHIM_EXCESS = 6;
 
-/** Reads a variable that fills the reader. @throws DecodeError */
+/** Reads a variable that fills the reader, but for the bytes that old shim leaves behind it. @throws DecodeError */
 export function readUefiVariable(
   reader: Reader,
   use: VariableUse,
@@ -58,9 +58,10 @@ export function readUefiVariable(
   const oldShim = use === 'authority' && left === dataLength + OLD_SHIM_EXCESS;
   if (oldShim) note('shim_authority_without_owner');
   else if (left !== dataLength) reader.fail(`${dataLength} bytes said, ${left} there`);
-  const start = reader.take(left);
-  const data = reader.bytes.subarray(start, reader.end);
-  const valueReader = new Reader(reader.bytes, start, reader.end, 'value');
+  const start = reader.take(dataLength);
+  const data = reader.bytes.subarray(start, reader.offset);
+  const valueReader = new Reader(reader.bytes, start, reader.offset, 'value');
+  reader.take(left - dataLength);
   const value = oldShim
     ? ({ kind: 'authority', owner: undefined, data } as const)
     : readValueOr(valueReader, use, name, data, note);
