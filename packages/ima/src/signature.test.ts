@@ -3,9 +3,9 @@ import { createHash, createPublicKey, generateKeyPairSync, privateEncrypt, publi
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseImaLine } from './entry.ts';
-import { type FixtureKind, signatureBlob, signingFixture } from './key-fixture.ts';
 import { parseKeyring } from './keyring.ts';
 import { type ImaSignature, parseImaSignature } from './signature.ts';
+import { type FixtureKind, signatureBlob, signingFixture } from './signing-key.fixture.ts';
 import { verifyDigest, verifyImaSignature } from './verify-signature.ts';
 
 const DIGEST = createHash('sha256').update('hello\n').digest();

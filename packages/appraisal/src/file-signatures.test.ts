@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { test } from 'node:test';
+import { commonName, forgeCertificate } from '@keylime/identity/forge-certificate';
+import { encodeKeyring, type Keyring } from '@keylime/ima/keyring';
+import { keyIdText } from '@keylime/ima/signature';
+import { type SigningFixture, signatureBlob, signingFixture } from '@keylime/ima/signing-key.fixture';
+import { appraiseLines, BOOT_LINE, bufferLine, kindsOf, lineOf, pcrAfter, policyWith, sha256 } from './list.fixture.ts';
+
+const D = sha256('hello\n');
+const DIGEST = Buffer.from(D, 'hex');
+const FILE = '/opt/demo/hello';
+const signer = signingFixture('P-256');
+const stranger = signingFixture('rsa');
+
+const keyringOf = (...keys: readonly SigningFixture[]): Keyring =>
+  new Map(keys.map(({ keyId, publicKey: key }) => [keyId, { keyId, key }]));
+
+/** DER of a certificate without a key identifier, so that its key has the computed id. */
+const certificateOf = ({ publicKey, privateKey }: SigningFixture): Buffer =>
+  forgeCertificate({ subject: commonName('k'), issuer: commonName('k'), key: publicKey, signer: privateKey });
+
+const signedLine = (blob: Uint8Array, digest = D) =>
+  lineOf(`ima-sig sha256:${digest} ${FILE} ${Buffer.from(blob).toString('hex')}`);
+
+const findingOf = (blob: Uint8Array, verificationKeys?: Keyring, line = signedLine(blob)) =>
+  kindsOf(appraiseLines([BOOT_LINE, line], { verificationKeys }), 'signature');
+
+test('a file that no policy lists passes by its signature', () => {
+  for (const kind of ['rsa', 'P-256', 'P-384', 'P-521', 'secp256k1'] as const) {
+    const key = signingFixture(kind);
+    assert.deepEqual(findingOf(key.sign(DIGEST), keyringOf(stranger, key)), [], kind);
+  }
+});
+
+test('keys of the policy are used where the enrolment names none, and not where it does', () => {
+  const keyring = JSON.stringify(encodeKeyring(keyringOf(signer).values()));
+  const policy = policyWith({ 'verification-keys': keyring });
+  const lines = [BOOT_LINE, signedLine(signer.sign(DIGEST))];
+  assert.deepEqual(kindsOf(appraiseLines(lines, { policy })), []);
+  const overridden = appraiseLines(lines, { policy, verificationKeys: keyringOf(stranger) });
+  assert.deepEqual(kindsOf(overridden), ['1 ima_path_unknown']);
+});
+
+test('a signature that does not help says why', () => {
+  const id = keyIdText(signer.keyId);
+  const keys = keyringOf(signer);
+  const good = signer.sign(DIGEST);
+  const cases: readonly (readonly [Uint8Array, Keyring, object])[] = [
+    [good, new Map(), { keyId: id, problem: 'key_unknown' }],
+    [good, keyringOf(stranger), { keyId: id, problem: 'key_unknown' }],
+    [signer.sign(createHash('sha256').update('x').digest()), keys, { keyId: id, problem: 'invalid' }],
+    [stranger.sign(DIGEST, { keyId: signer.keyId }), keys, { keyId: id, problem: 'invalid' }],
+    [signer.sign(DIGEST, { hashId: 2 }), keys, { keyId: id, problem: 'wrong_digest_algorithm' }],
+    [signer.sign(DIGEST, { type: 5 }), keys, { keyId: id, problem: 'not_of_this_digest' }],
+    [signer.sign(DIGEST, { hashId: 18 }), keys, { problem: 'hash_algorithm' }],
+    [signer.sign(DIGEST, { type: 2 }), keys, { problem: 'type' }],
+    [signer.sign(DIGEST, { version: 1 }), keys, { problem: 'version' }],
+  ];
+  for (const [blob, keyring, signature] of cases) {
+    assert.deepEqual(findingOf(blob, keyring), [`1 ima_path_unknown ${JSON.stringify(signature)}`]);
+  }
+});
+
+test('either suffices: a listed digest with a bad signature, a good signature with a digest that is not listed', () => {
+  const listed = policyWith({ digests: { [FILE]: [D] } });
+  const other = policyWith({ digests: { [FILE]: [sha256('other')] } });
+  const excluded = policyWith({ excludes: ['/opt/'] });
+  const bad = [BOOT_LINE, signedLine(stranger.sign(DIGEST, { keyId: signer.keyId }))];
+  const good = [BOOT_LINE, signedLine(signer.sign(DIGEST))];
+  const verificationKeys = keyringOf(signer);
+  assert.deepEqual(kindsOf(appraiseLines(bad, { policy: listed, verificationKeys })), []);
+  assert.deepEqual(kindsOf(appraiseLines(bad, { policy: excluded, verificationKeys })), []);
+  assert.deepEqual(kindsOf(appraiseLines(good, { policy: other, verificationKeys })), []);
+  assert.deepEqual(kindsOf(appraiseLines(bad, { policy: other, verificationKeys })), ['1 ima_digest_not_allowed']);
+});
+
+test('what has not the shape of a signature fails even for files that are listed or excluded', () => {
+  const cut = signer.sign(DIGEST).subarray(0, -1);
+  for (const changes of [{ digests: { [FILE]: [D] } }, { excludes: ['/opt/'] }]) {
+    const result = appraiseLines([BOOT_LINE, signedLine(cut)], { policy: policyWith(changes) });
+    assert.deepEqual(kindsOf(result), ['1 ima_signature_malformed']);
+  }
+});
+
+test('a signature of the largest size is refused, not choked on', () => {
+  const blob = signatureBlob({ type: 3, version: 2, hashId: 4, keyId: signer.keyId }, Buffer.alloc(65_535, 0x30));
+  assert.deepEqual(findingOf(blob, keyringOf(signer)), [
+    `1 ima_path_unknown {"keyId":"${keyIdText(signer.keyId)}","problem":"invalid"}`,
+  ]);
+});
+
+test('fs-verity digests are signed by their own kind of signature, and content digests are not', () => {
+  const idHash = createHash('sha256').update(Uint8Array.of(6, 4)).update(DIGEST).digest();
+  const verity = signer.sign(idHash, { type: 6, version: 3 });
+  const line = (type: string, blob: Uint8Array) =>
+    lineOf(`ima-sigv2 ${type}:sha256:${D} ${FILE} ${Buffer.from(blob).toString('hex')}`);
+  const keys = keyringOf(signer);
+  assert.deepEqual(findingOf(verity, keys, line('verity', verity)), []);
+  const content = signer.sign(DIGEST);
+  assert.deepEqual(findingOf(content, keys, line('ima', content)), []);
+  const id = keyIdText(signer.keyId);
+  const wrong = [`1 ima_path_unknown {"keyId":"${id}","problem":"not_of_this_digest"}`];
+  assert.deepEqual(findingOf(verity, keys, line('ima', verity)), wrong);
+  assert.deepEqual(findingOf(content, keys, line('verity', content)), wrong);
+});
+
+/** A line of template `evm-sig` for a file whose security.ima is its digest. */
+function evmLine(blob: Uint8Array, { ima = Buffer.concat([Buffer.of(4, 4), DIGEST]), mode = 0o100755 } = {}): string {
+  const capability = Buffer.from('0100000200000000', 'hex');
+  const lengths = Buffer.alloc(8);
+  lengths.writeUInt32LE(ima.length, 0);
+  lengths.writeUInt32LE(capability.length, 4);
+  const values = Buffer.concat([ima, capability]).toString('hex');
+  const names = 'security.ima|security.capability';
+  const sig = Buffer.from(blob).toString('hex');
+  return lineOf(`evm-sig sha256:${D} ${FILE} ${sig} ${names} ${lengths.toString('hex')} ${values} 1000 100 ${mode}`);
+}
+
+/** What the kernel hashes for a portable signature of that file. */
+function evmDigest(ima = Buffer.concat([Buffer.of(4, 4), DIGEST])): Buffer {
+  const inode = Buffer.from(`${'00'.repeat(12)}e803000064000000ed810000`, 'hex');
+  return createHash('sha256').update(ima).update(Buffer.from('0100000200000000', 'hex')).update(inode).digest();
+}
+
+test('an EVM portable signature over metadata that names the digest lets a file pass', () => {
+  const blob = signer.sign(evmDigest(), { type: 5 });
+  const keys = keyringOf(signer);
+  assert.deepEqual(findingOf(blob, keys, evmLine(blob)), []);
+  const id = keyIdText(signer.keyId);
+  const invalid = [`1 ima_path_unknown {"keyId":"${id}","problem":"invalid"}`];
+  assert.deepEqual(findingOf(blob, keys, evmLine(blob, { mode: 0o104755 })), invalid, 'set-uid was not signed');
+  const stale = Buffer.concat([Buffer.of(4, 4), Buffer.from(sha256('old'), 'hex')]);
+  const old = signer.sign(evmDigest(stale), { type: 5 });
+  assert.deepEqual(findingOf(old, keys, evmLine(old, { ima: stale })), invalid, 'metadata of another content');
+  const file = signer.sign(evmDigest(), { type: 3 });
+  assert.deepEqual(findingOf(file, keys, evmLine(file)), invalid, 'a signature of a file is none of metadata');
+});
+
+test('the boot aggregate has no metadata', () => {
+  const boot = lineOf(`evm-sig sha256:${sha256('boot')} boot_aggregate       `);
+  assert.deepEqual(kindsOf(appraiseLines([boot])), []);
+});
+
+test('a key that the policy lists for .ima is learned, and verifies what comes after it, in this round and the next', () => {
+  const der = certificateOf(signer);
+  const policy = policyWith({ keyrings: { '.ima': [sha256(der)] } });
+  const first = [BOOT_LINE, bufferLine('.ima', der), signedLine(signer.sign(DIGEST))];
+  const result = appraiseLines(first, { policy });
+  assert.deepEqual(kindsOf(result), []);
+  assert.deepEqual(result.learnedKeyrings?.['.ima']?.keyids, [signer.keyId]);
+  const second = [lineOf(`ima-sig sha256:${D} /opt/more ${signer.sign(DIGEST).toString('hex')}`)];
+  const next = { policy, firstEntry: 3, runningPcr: result.runningPcr };
+  assert.deepEqual(kindsOf(appraiseLines(second, { ...next, learnedKeyrings: result.learnedKeyrings })), []);
+  assert.deepEqual(kindsOf(appraiseLines(second, next)), ['3 ima_path_unknown'], 'forgotten keys verify nothing');
+  const restarted = appraiseLines([BOOT_LINE, ...second], { policy, learnedKeyrings: result.learnedKeyrings });
+  assert.deepEqual(kindsOf(restarted), ['1 ima_path_unknown'], 'a full list starts without learned keys');
+});
+
+test('a key that comes after a signature does not verify it', () => {
+  const der = certificateOf(signer);
+  const policy = policyWith({ keyrings: { '.ima': [sha256(der)] } });
+  const lines = [BOOT_LINE, signedLine(signer.sign(DIGEST)), bufferLine('.ima', der)];
+  assert.deepEqual(kindsOf(appraiseLines(lines, { policy })), ['1 ima_path_unknown']);
+});
+
+test('keys beyond the quote are not learned', () => {
+  const der = certificateOf(signer);
+  const policy = policyWith({ keyrings: { '.ima': [sha256(der)] } });
+  const result = appraiseLines([BOOT_LINE, bufferLine('.ima', der)], { policy, quotedPcr: pcrAfter([BOOT_LINE]) });
+  assert.deepEqual([kindsOf(result), result.learnedKeyrings], [[], undefined]);
+});
+
+test('only keys of .ima verify files, only keys of .evm metadata, and those of other keyrings nothing', () => {
+  const der = certificateOf(signer);
+  const evmBlob = signer.sign(evmDigest(), { type: 5 });
+  for (const [keyring, file, metadata] of [
+    ['.ima', true, false],
+    ['.evm', false, true],
+    ['.builtin_trusted_keys', false, false],
+  ] as const) {
+    const policy = policyWith({ keyrings: { [keyring]: [sha256(der)] } });
+    const passes = (line: string) =>
+      appraiseLines([BOOT_LINE, bufferLine(keyring, der), line], { policy }).failures.length === 0;
+    assert.deepEqual([passes(signedLine(signer.sign(DIGEST))), passes(evmLine(evmBlob))], [file, metadata], keyring);
+  }
+});
+
+test('keys of ignored keyrings pass and are not learned; no exclude admits a key', () => {
+  const der = certificateOf(signer);
+  const lines = [BOOT_LINE, bufferLine('.ima', der), signedLine(signer.sign(DIGEST))];
+  for (const ignored of ['.ima', '*']) {
+    const policy = policyWith({ ima: { ignored_keyrings: [ignored] } });
+    assert.deepEqual(kindsOf(appraiseLines(lines, { policy })), ['2 ima_path_unknown'], ignored);
+  }
+  const excluding = policyWith({ excludes: ['.*'] });
+  const result = appraiseLines(lines, { policy: excluding });
+  assert.deepEqual([kindsOf(result, 'map'), result.learnedKeyrings], [['1 ima_path_unknown "keyrings"'], undefined]);
+});
+
+test("a key under another key's digest fails, and teaches nothing", () => {
+  const der = certificateOf(signer);
+  const evil = certificateOf(stranger);
+  const policy = policyWith({ keyrings: { '.ima': [sha256(der)] } });
+  const forged = lineOf(`ima-buf sha256:${sha256(der)} .ima ${evil.toString('hex')}`);
+  const result = appraiseLines([BOOT_LINE, forged, signedLine(stranger.sign(DIGEST))], { policy });
+  assert.deepEqual(kindsOf(result), ['1 ima_buffer_digest_mismatch', '2 ima_path_unknown']);
+});
