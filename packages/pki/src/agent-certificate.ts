@@ -1,5 +1,12 @@
 import { type KeyObject, X509Certificate } from 'node:crypto';
-import { randomSerialHex, signingKey, subjectAlternativeNames, validity, x509PublicKey } from './issue.ts';
+import {
+  randomSerialHex,
+  signingAlgorithm,
+  signingKey,
+  subjectAlternativeNames,
+  validity,
+  x509PublicKey,
+} from './issue.ts';
 import { PkiError } from './pki-error.ts';
 import { findPrivateKey, generateP256Key, privateKeyPem } from './private-key.ts';
 import { createFile, findFile, PRIVATE_FILE_MODE, PUBLIC_FILE_MODE, replaceFile } from './safe-files.ts';
@@ -109,7 +116,7 @@ async function selfSign(
     ...validity(now, LIFETIME_DAYS),
     publicKey,
     signingKey: signing,
-    signingAlgorithm: signing.algorithm.name === 'ECDSA' ? { name: 'ECDSA', hash: 'SHA-256' } : signing.algorithm,
+    signingAlgorithm: signingAlgorithm(key),
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),

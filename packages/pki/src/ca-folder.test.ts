@@ -6,15 +6,10 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createSecureContext } from 'node:tls';
 import { fileURLToPath } from 'node:url';
-import {
-  type CaFolder,
-  ensureCa,
-  ensureCertificate,
-  ensureClientCertificate,
-  ensureServerCertificate,
-} from './ca-folder.ts';
+import { ensureCa, ensureCertificate, ensureClientCertificate, ensureServerCertificate } from './ca-folder.ts';
 import { DEFAULT_CA_OPTIONS } from './issue.ts';
 import { decryptKeyStore } from './key-store.ts';
+import type { CaFolder } from './open-ca.ts';
 import { PkiError, type PkiErrorCode } from './pki-error.ts';
 import { findPrivateKey } from './private-key.ts';
 import { subjectNames } from './subject-names.ts';
@@ -51,7 +46,7 @@ test('a new folder gets the files of the existing services, keys for the owner a
   assert.deepEqual(
     (await readdir(dir)).sort(),
     [
-      ...['ca-public.pem', 'cacert.crt', 'cacrl.der', 'cacrl.pem', 'client-cert.crt', 'client-private.pem'],
+      ...['ca-public.pem', 'cacert.crt', 'cacrl.der', 'cacrl.pem', 'client-cert.crt', 'client-private.pem', 'issued'],
       ...['client-public.pem', 'private.yml', 'server-cert.crt', 'server-private.pem', 'server-public.pem'],
     ].sort(),
   );
@@ -149,7 +144,7 @@ test('a folder of the existing services is read as it is', async (t) => {
 
 test('a CA of the existing services issues the next certificate and keeps what its key store held', async (t) => {
   const folder = await pythonFolder(t);
-  await ensureCertificate(folder, 'alice', 'clientAuth', subjectNames(['alice']));
+  await ensureCertificate(folder, { name: 'alice', purposes: ['clientAuth'], names: subjectNames(['alice']) });
   const ca = await certificate(folder.dir, 'cacert.crt');
   const alice = await certificate(folder.dir, 'alice-cert.crt');
   assert.ok(alice.checkIssued(ca) && alice.verify(ca.publicKey));
@@ -179,7 +174,10 @@ test('a CRL that is over is issued again, with the revocation dates it had', asy
 test('a wrong CA password is refused and nothing is overwritten', async (t) => {
   const folder = { ...(await pythonFolder(t)), password: 'other' };
   const before = await readFile(join(folder.dir, 'private.yml'));
-  await assert.rejects(ensureCertificate(folder, 'alice', 'clientAuth', names), refusal('wrong_password'));
+  await assert.rejects(
+    ensureCertificate(folder, { name: 'alice', purposes: ['clientAuth'], names }),
+    refusal('wrong_password'),
+  );
   assert.deepEqual(await readFile(join(folder.dir, 'private.yml')), before);
 });
 
@@ -210,7 +208,11 @@ test('a folder without CA, a CA without its key store, and one with a strange ke
 test('a name that leaves the folder or is a word of the key store names no certificate', async (t) => {
   const folder = await pythonFolder(t);
   for (const name of ['../x', 'a/b', '', '.hidden', 'ca', 'lastserial', 'revoked_keys', 'a\0b']) {
-    await assert.rejects(ensureCertificate(folder, name, 'clientAuth', names), refusal('invalid_name'), name);
+    await assert.rejects(
+      ensureCertificate(folder, { name, purposes: ['clientAuth'], names }),
+      refusal('invalid_name'),
+      name,
+    );
   }
 });
 
@@ -219,7 +221,9 @@ test('programs that start at once make one CA, and every certificate has its own
   const made = await Promise.all([1, 2, 3].map(() => ensureCa({ dir })));
   assert.deepEqual(made.map((ca) => ca.provision).sort(), ['created', 'kept', 'kept']);
   assert.equal(new Set(made.map((ca) => ca.certificatePem)).size, 1);
-  await Promise.all(['a', 'b', 'c'].map((name) => ensureCertificate({ dir }, name, 'clientAuth', names)));
+  await Promise.all(
+    ['a', 'b', 'c'].map((name) => ensureCertificate({ dir }, { name, purposes: ['clientAuth'], names })),
+  );
   const serials = await Promise.all(
     ['a', 'b', 'c'].map(async (n) => (await certificate(dir, `${n}-cert.crt`)).serialNumber),
   );

@@ -1,5 +1,6 @@
 import { createPublicKey, type KeyObject, randomBytes, type webcrypto } from 'node:crypto';
 import { PkiError } from './pki-error.ts';
+import type { KeyType } from './private-key.ts';
 import type { SubjectNames } from './subject-names.ts';
 import * as x509 from './x509.ts';
 
@@ -13,7 +14,9 @@ export type CaOptions = {
   readonly organizationalUnit: string;
   readonly caLifetimeDays: number;
   readonly lifetimeDays: number;
-  /** RSA size of the CA's and the certificates' keys. */
+  /** Of the CA's and the certificates' keys. [compat] The existing services issue with an RSA key only. */
+  readonly keyType: KeyType;
+  /** Size of RSA keys. */
   readonly bits: number;
   /** CRL distribution point that stands in every certificate. */
   readonly crlUrl: string;
@@ -28,11 +31,12 @@ export const DEFAULT_CA_OPTIONS: CaOptions = {
   organizationalUnit: '53',
   caLifetimeDays: 3650,
   lifetimeDays: 365,
+  keyType: 'rsa',
   bits: 2048,
   crlUrl: 'http://localhost:38080/crl',
 };
 
-/** What a certificate is for; its extended key usage says nothing else. */
+/** What a certificate is for; its extended key usage says nothing else. One without a purpose has no such extension. */
 export type Purpose = 'serverAuth' | 'clientAuth';
 
 export type Issuer = { readonly certificate: x509.X509Certificate; readonly key: KeyObject };
@@ -44,20 +48,30 @@ const CURVES: { readonly [opensslName: string]: string } = {
   secp384r1: 'P-384',
   secp521r1: 'P-521',
 };
+const CURVE_HASHES: { readonly [curve: string]: string } = {
+  'P-256': 'SHA-256',
+  'P-384': 'SHA-384',
+  'P-521': 'SHA-512',
+};
 const SHA256_RSA = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
 
-/** A self-signed CA certificate with serial number 1, as the existing services make it (spec 07 section 6.3). */
-export async function issueCaCertificate(key: KeyObject, options: CaOptions, now: Date): Promise<x509.X509Certificate> {
+/** A self-signed CA certificate, as the existing services make it, with serial number 1 (spec 07 section 6.3). */
+export async function issueCaCertificate(
+  key: KeyObject,
+  options: CaOptions,
+  now: Date,
+  serial = 1,
+): Promise<x509.X509Certificate> {
   const publicKey = await x509PublicKey(key);
   const name = distinguishedName(options, options.caName);
   return x509.X509CertificateGenerator.create({
-    serialNumber: '01',
+    serialNumber: serialHex(serial),
     subject: name,
     issuer: name,
     ...validity(now, options.caLifetimeDays),
     publicKey,
     signingKey: await signingKey(key),
-    signingAlgorithm: SHA256_RSA,
+    signingAlgorithm: signingAlgorithm(key),
     extensions: [
       new x509.BasicConstraintsExtension(true, undefined, true),
       await x509.SubjectKeyIdentifierExtension.create(publicKey),
@@ -69,7 +83,7 @@ export async function issueCaCertificate(key: KeyObject, options: CaOptions, now
 }
 
 /**
- * A certificate for `key`, good for `purpose` and nothing else, signed by `issuer`. It ends no later than the issuer's own
+ * A certificate for `key`, good for `purposes` and nothing else, signed by `issuer`. It ends no later than the issuer's own
  * certificate.
  */
 export async function issueCertificate(request: {
@@ -77,7 +91,7 @@ export async function issueCertificate(request: {
   readonly key: KeyObject;
   readonly commonName: string;
   readonly serial: number;
-  readonly purpose: Purpose;
+  readonly purposes: readonly Purpose[];
   readonly names: SubjectNames;
   readonly options: CaOptions;
   readonly now: Date;
@@ -93,11 +107,11 @@ export async function issueCertificate(request: {
     notAfter: new Date(Math.min(notAfter.getTime(), issuer.certificate.notAfter.getTime())),
     publicKey,
     signingKey: await signingKey(issuer.key),
-    signingAlgorithm: SHA256_RSA,
+    signingAlgorithm: signingAlgorithm(issuer.key),
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage[request.purpose]]),
+      new x509.KeyUsagesExtension(keyUsage(request.key), true),
+      ...extendedKeyUsage(request.purposes),
       subjectAlternativeNames(request.names),
       new x509.CRLDistributionPointsExtension([options.crlUrl]),
       await x509.SubjectKeyIdentifierExtension.create(publicKey),
@@ -106,10 +120,18 @@ export async function issueCertificate(request: {
   });
 }
 
-/** A CRL of the whole list of revoked serial numbers (decimal), valid until `nextUpdate`. */
+/** A certificate that a CRL lists. `serial` is decimal. */
+export type Revoked = {
+  readonly serial: string;
+  readonly revokedAt: Date;
+  readonly reason?: x509.X509CrlReason | undefined;
+};
+
+/** A CRL of the whole list of revoked certificates, valid until `nextUpdate`; `number` must grow from one to the next. */
 export async function issueCrl(request: {
   readonly issuer: Issuer;
-  readonly revoked: readonly { readonly serial: string; readonly revokedAt: Date }[];
+  readonly revoked: readonly Revoked[];
+  readonly number: bigint;
   readonly now: Date;
   readonly nextUpdate: Date;
 }): Promise<x509.X509Crl> {
@@ -117,16 +139,17 @@ export async function issueCrl(request: {
     issuer: request.issuer.certificate.subjectName,
     thisUpdate: request.now,
     nextUpdate: request.nextUpdate,
-    signingAlgorithm: SHA256_RSA,
+    signingAlgorithm: signingAlgorithm(request.issuer.key),
     signingKey: await signingKey(request.issuer.key),
-    entries: request.revoked.map(({ serial, revokedAt }) => ({
+    entries: request.revoked.map(({ serial, revokedAt, reason }) => ({
       serialNumber: serialHex(BigInt(serial)),
       revocationDate: revokedAt,
+      // RFC 5280 5.3.1: a reason that says nothing is left out.
+      ...(reason ? { reason } : {}),
     })),
     extensions: [
       await authorityKeyIdentifier(request.issuer.certificate),
-      // Seconds since 1970 only grow, and need no counter that two issuers would have to share.
-      new x509.Extension(CRL_NUMBER, false, derInteger(BigInt(Math.floor(request.now.getTime() / 1000)))),
+      new x509.Extension(CRL_NUMBER, false, derInteger(request.number)),
     ],
   });
 }
@@ -156,17 +179,36 @@ export const x509PublicKey = async (key: KeyObject): Promise<x509.PublicKey> =>
   new x509.PublicKey(Uint8Array.from(createPublicKey(key).export({ format: 'der', type: 'spki' })));
 
 /**
- * `key` as the X.509 library takes it for signatures: RSA with PKCS#1 v1.5 and SHA-256, or ECDSA on a NIST curve. Throws
- * `PkiError` `wrong_key_type` for another key.
+ * `key` as the X.509 library takes it for signatures: RSA with PKCS#1 v1.5 and SHA-256, ECDSA on a NIST curve, or Ed25519.
+ * Throws `PkiError` `wrong_key_type` for another key.
  */
 export async function signingKey(key: KeyObject): Promise<webcrypto.CryptoKey> {
-  if (key.asymmetricKeyType === 'rsa') return key.toCryptoKey(SHA256_RSA, false, ['sign']);
-  const namedCurve = CURVES[key.asymmetricKeyDetails?.namedCurve ?? ''];
-  if (namedCurve === undefined) {
-    throw new PkiError('wrong_key_type', `A key of type ${key.asymmetricKeyType} cannot sign certificates here.`);
-  }
-  return key.toCryptoKey({ name: 'ECDSA', namedCurve }, false, ['sign']);
+  const { name } = signingAlgorithm(key);
+  if (name !== 'ECDSA') return key.toCryptoKey(name === 'Ed25519' ? name : SHA256_RSA, false, ['sign']);
+  return key.toCryptoKey({ name, namedCurve: curveOf(key) ?? '' }, false, ['sign']);
 }
+
+/** The signature algorithm that goes with `key`. Throws `PkiError` `wrong_key_type`. */
+export function signingAlgorithm(key: KeyObject): { readonly name: string; readonly hash: string } {
+  if (key.asymmetricKeyType === 'rsa') return SHA256_RSA;
+  if (key.asymmetricKeyType === 'ed25519') return { name: 'Ed25519', hash: 'SHA-512' };
+  const curve = curveOf(key);
+  if (curve !== undefined) return { name: 'ECDSA', hash: CURVE_HASHES[curve] ?? 'SHA-256' };
+  throw new PkiError('wrong_key_type', `A key of type ${key.asymmetricKeyType} cannot sign certificates here.`);
+}
+
+const curveOf = (key: KeyObject): string | undefined => CURVES[key.asymmetricKeyDetails?.namedCurve ?? ''];
+
+/** RSA keys may also encrypt a session's key in old TLS; the others only sign. */
+const keyUsage = (key: KeyObject): x509.KeyUsageFlags =>
+  key.asymmetricKeyType === 'rsa'
+    ? x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment
+    : x509.KeyUsageFlags.digitalSignature;
+
+const extendedKeyUsage = (purposes: readonly Purpose[]): readonly x509.Extension[] =>
+  purposes.length === 0
+    ? []
+    : [new x509.ExtendedKeyUsageExtension(purposes.map((purpose) => x509.ExtendedKeyUsage[purpose]))];
 
 // The order of the parts is the existing services' one: C, CN, ST, L, O, OU.
 const distinguishedName = (options: CaOptions, commonName: string): x509.Name =>

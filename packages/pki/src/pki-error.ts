@@ -10,6 +10,10 @@ export type PkiErrorCode =
   | 'ca_incomplete'
   | 'ca_expired'
   | 'invalid_name'
+  | 'invalid_serial'
+  | 'ca_exists'
+  | 'certificate_missing'
+  | 'subject_mismatch'
   | 'lock_timeout';
 
 /** A key, certificate or CA folder that cannot be used. The message names the file and what to do, never a secret. */

@@ -13,6 +13,24 @@ export const generateRsaKey = async (bits: number): Promise<KeyObject> =>
 export const generateP256Key = async (): Promise<KeyObject> =>
   (await generate('ec', { namedCurve: 'P-256' })).privateKey;
 
+/** Kinds of keys for certificates. Existing agents take RSA alone for revocation messages; TLS takes all of them. */
+export const KEY_TYPES = ['rsa', 'p256', 'p384', 'ed25519'] as const;
+export type KeyType = (typeof KEY_TYPES)[number];
+
+/** A new private key; `bits` is the size of an RSA key. */
+export async function generateKeyOf(type: KeyType, bits: number): Promise<KeyObject> {
+  switch (type) {
+    case 'rsa':
+      return generateRsaKey(bits);
+    case 'p256':
+      return generateP256Key();
+    case 'p384':
+      return (await generate('ec', { namedCurve: 'P-384' })).privateKey;
+    case 'ed25519':
+      return (await generate('ed25519')).privateKey;
+  }
+}
+
 /** PKCS#8 PEM of `key`, encrypted with AES-256-CBC (PBES2) if a password is given; an empty one counts as none. */
 export const privateKeyPem = (key: KeyObject, password?: string): string =>
   key

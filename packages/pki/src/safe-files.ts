@@ -33,6 +33,7 @@ export async function replaceFile(path: string, content: string | Uint8Array, mo
   const temporary = await writeTemporary(path, content, mode);
   try {
     await rename(temporary, path);
+    await syncFolder(dirname(path));
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -51,6 +52,16 @@ export async function createFile(path: string, content: string | Uint8Array, mod
     throw error;
   } finally {
     await rm(temporary, { force: true });
+  }
+}
+
+/** Makes a rename outlive a power failure. */
+async function syncFolder(dir: string): Promise<void> {
+  const folder = await open(dir, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
   }
 }
 
