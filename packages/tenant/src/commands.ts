@@ -1,9 +1,11 @@
 import { pythonJson, pythonRepr } from '@keylime/api/python-json';
 import type { Json } from '@keylime/core/json';
 import { enrol } from './enrolment.ts';
+import { confirmKey, handOver } from './handover.ts';
 import { identify } from './identify.ts';
 import { REGISTERED, shownStatus } from './operational-state.ts';
 import { printJson } from './output.ts';
+import { planPayload, withDelivery } from './payload-plan.ts';
 import { policyCommands, requireFreePolicyName } from './policy-commands.ts';
 import { findRegistrarRecord } from './registrar-record.ts';
 import { removeFromVerifier, warnIfElsewhere } from './removal.ts';
@@ -17,8 +19,15 @@ export type Command = {
   readonly run: (tenant: Tenant) => Promise<void>;
 };
 
+/** U goes to the agent before V goes to the verifier, which may release V at once (spec 07 section 3.6). */
 async function add(tenant: Tenant): Promise<void> {
-  await enrol(tenant.verifier(), await identify(tenant), tenant.retries, tenant.output);
+  const plan = await planPayload(tenant.given, tenant.payloads, tenant.agentId);
+  const candidate = await identify(tenant);
+  await withDelivery(plan, async (delivery) => {
+    if (delivery) await handOver(tenant, candidate, delivery);
+    await enrol(tenant.verifier(), candidate, delivery, tenant.retries, tenant.output);
+    if (delivery && tenant.given.verify) await confirmKey(tenant, candidate, delivery);
+  });
 }
 
 /**
@@ -27,17 +36,22 @@ async function add(tenant: Tenant): Promise<void> {
  */
 async function update(tenant: Tenant): Promise<void> {
   const { given, output, retries } = tenant;
+  const plan = await planPayload(given, tenant.payloads, tenant.agentId);
   const candidate = await identify(tenant);
   const verifier = tenant.verifier();
   await requireFreePolicyName(verifier, candidate);
   const options = { check: !given.noVerifierCheck, pushModel: given.pushModel, retries };
-  await removeFromVerifier(verifier, candidate.id, options, output);
-  try {
-    await enrol(verifier, candidate, retries, output, { persistent: true });
-  } catch (error) {
-    output.log.critical(`${candidate.label} is NOT monitored any more: correct the problem and run "add" for it`);
-    throw error;
-  }
+  await withDelivery(plan, async (delivery) => {
+    if (delivery) await handOver(tenant, candidate, delivery);
+    await removeFromVerifier(verifier, candidate.id, options, output);
+    try {
+      await enrol(verifier, candidate, delivery, retries, output, { persistent: true });
+    } catch (error) {
+      output.log.critical(`${candidate.label} is NOT monitored any more: correct the problem and run "add" for it`);
+      throw error;
+    }
+    if (delivery && given.verify) await confirmKey(tenant, candidate, delivery);
+  });
 }
 
 async function remove(tenant: Tenant): Promise<void> {

@@ -2,10 +2,12 @@ import type { AgentId } from '@keylime/core/agent-id';
 import type { Json } from '@keylime/core/json';
 import type { AcceptedAlgorithms } from './identity-quote.ts';
 import type { Output } from './output.ts';
+import type { Delivery } from './payload-plan.ts';
 import type { PolicyFields } from './policy-options.ts';
 import type { RegistrarRecord } from './registrar-record.ts';
 import { type RetrySettings, withRetries } from './retry.ts';
 import { type Answer, answerText, type ServerApi, segment, unexpectedAnswer } from './server-api.ts';
+import type { AgentAddress } from './tenant.ts';
 import { TenantError } from './tenant-error.ts';
 import { showVerifierRecord } from './verifier-record.ts';
 
@@ -22,11 +24,17 @@ export type Candidate = {
   readonly policies: PolicyFields;
   readonly accepted: AcceptedAlgorithms;
   readonly pushModel: boolean;
+  /** Where the agent answered, and the key that its quote binds to its TPM; `undefined` for a push agent. */
+  readonly agent: { readonly address: AgentAddress; readonly transportKeyPem: string } | undefined;
 };
 
 /** The body of POST /agents/{id} (spec 07 section 3.6). [compat] Every key is always there; ports may be text. */
-export const enrolmentBody = (candidate: Candidate, verifier: ServerApi): { readonly [key: string]: Json } => ({
-  v: null,
+export const enrolmentBody = (
+  candidate: Candidate,
+  delivery: Delivery | undefined,
+  verifier: ServerApi,
+): { readonly [key: string]: Json } => ({
+  v: delivery?.key.v.toString('base64') ?? null,
   cloudagent_ip: candidate.host,
   cloudagent_port: candidate.port,
   verifier_ip: verifier.host,
@@ -38,8 +46,8 @@ export const enrolmentBody = (candidate: Candidate, verifier: ServerApi): { read
   mb_policy: null,
   mb_policy_name: '',
   ima_sign_verification_keys: candidate.policies.ima_sign_verification_keys,
-  metadata: '{}',
-  revocation_key: '',
+  metadata: delivery?.metadata ?? '{}',
+  revocation_key: delivery?.revocationKey ?? '',
   accept_tpm_hash_algs: candidate.accepted.hash,
   accept_tpm_encryption_algs: candidate.accepted.encryption,
   accept_tpm_signing_algs: candidate.accepted.signing,
@@ -49,22 +57,25 @@ export const enrolmentBody = (candidate: Candidate, verifier: ServerApi): { read
 });
 
 /**
- * Gives the candidate to the verifier and waits until the verifier has it. With `persistent`, a verifier that cannot be
- * reached or fails is asked again: for an agent that was taken out a moment ago and would stay unmonitored.
+ * Gives the candidate to the verifier, with V if a payload is delivered, and waits until the verifier has it. With
+ * `persistent`, a verifier that cannot be reached or fails is asked again: for an agent that was taken out a moment ago and
+ * would stay unmonitored.
  * @throws TenantError `conflict`, `unexpected_answer`, `gave_up`, `unreachable`
  */
 export async function enrol(
   verifier: ServerApi,
   candidate: Candidate,
+  delivery: Delivery | undefined,
   retries: RetrySettings,
   output: Output,
   { persistent = false } = {},
 ): Promise<void> {
-  const body = enrolmentBody(candidate, verifier);
+  const body = enrolmentBody(candidate, delivery, verifier);
   let asked = 0;
   let lastProblem: unknown;
   const post = async (): Promise<Answer | 'again'> => {
     asked++;
+    output.progress(`giving ${candidate.label} to ${verifier.label}`);
     try {
       const answer = await verifier.call('POST', `/agents/${segment(candidate.id)}`, body);
       if (!persistent || answer.status < 500) return answer;
@@ -107,7 +118,10 @@ async function waitUntilEnrolled(
 ): Promise<void> {
   const found = await withRetries(
     retries,
-    async () => (await showVerifierRecord(verifier, id, pushModel, output)) ?? 'again',
+    async () => {
+      output.progress(`waiting until ${verifier.label} has ${label}`);
+      return (await showVerifierRecord(verifier, id, pushModel, output)) ?? 'again';
+    },
     (n, seconds) => {
       output.log.info(
         `${label} still not added to ${verifier.label} at try ${n}/${retries.attempts}, trying again in ${seconds} seconds...`,

@@ -22,19 +22,21 @@ export async function identify(tenant: Tenant): Promise<Candidate> {
   const policies = await readPolicyOptions(given, tenant.requestTimeoutMs, output.log);
   const id = tenant.agentId();
   const registrar = tenant.registrar();
+  output.progress(`asking ${registrar.label} for agent ${id}`);
   const record = await findRegistrarRecord(registrar, id);
   if ('absent' in record) {
     output.log.error(`${registrar.label}: ${record.absent}`);
     throw new TenantError('not_registered', `Agent $${id} data not found in the Registrar.`);
   }
   // First of all: a TPM that nobody vouches for is not asked anything.
+  output.progress(`checking the EK of agent ${id}`);
   await checkEk(id, record, tenant.ek, output.log);
 
   const host = given.agentHost ?? record.ip;
   const port = given.agentPort ?? record.port;
   const label = host === null ? `Agent ${id}` : `Agent ${id} (${host}:${port})`;
-  const apiVersion = given.pushModel
-    ? (requested ?? CURRENT_API_VERSION)
+  const identity = given.pushModel
+    ? { apiVersion: requested ?? CURRENT_API_VERSION, agent: undefined }
     : await checkIdentity(tenant, { id, label, record, host, port, requested });
   return {
     id,
@@ -42,7 +44,7 @@ export async function identify(tenant: Tenant): Promise<Candidate> {
     record,
     host: given.verifierAgentHost ?? host,
     port,
-    apiVersion,
+    ...identity,
     policies,
     accepted: tenant.accepted,
     pushModel: given.pushModel,
@@ -58,17 +60,22 @@ type Subject = {
   readonly requested: string | undefined;
 };
 
-/** Asks the agent for an identity quote and verifies it; the version of the API that it speaks. */
-async function checkIdentity(tenant: Tenant, subject: Subject): Promise<string> {
+/** Asks the agent for an identity quote and verifies it; the version of the API that it speaks, and its transport key. */
+async function checkIdentity(
+  tenant: Tenant,
+  subject: Subject,
+): Promise<Required<Pick<Candidate, 'apiVersion' | 'agent'>>> {
   const { output, retries } = tenant;
   const { label, record } = subject;
-  const connection = tenant.connectAgent(agentAddress(tenant, subject));
+  const address = agentAddress(tenant, subject);
+  const connection = tenant.connectAgent(address);
   const nonce = identityNonce();
   try {
     let problem: unknown;
     const asked = await withRetries(
       retries,
       async () => {
+        output.progress(`asking ${label} for a quote`);
         try {
           return await ask(connection, subject, nonce, tenant);
         } catch (error) {
@@ -102,7 +109,7 @@ async function checkIdentity(tenant: Tenant, subject: Subject): Promise<string> 
     }
     if (!result.clockIsSafe) output.log.warn(`The TPM of ${label} lost power and does not vouch for its clock yet`);
     output.log.info(`Quote from ${label} validated`);
-    return version;
+    return { apiVersion: version, agent: { address, transportKeyPem: evidence.pubkey } };
   } finally {
     await connection.close();
   }

@@ -10,6 +10,8 @@ export type Output = {
   readonly log: Log;
   /** Writes one line. */
   readonly print: (line: string) => void;
+  /** Says on a terminal what is being done now; never part of what scripts read. */
+  readonly progress: (step: string) => void;
 };
 
 /** A log line that announces data, and the data on a line of its own as Python's `json.dumps` prints it. */

@@ -1,8 +1,10 @@
 import path from 'node:path';
 import { type AgentId, parseAgentId } from '@keylime/core/agent-id';
+import { caOptionsOf } from '@keylime/pki/ca-options';
+import { askCaPassword } from '@keylime/service/ca-password';
 import { tenantCertificates } from '@keylime/service/certificate-paths';
 import type { ConfigSource } from '@keylime/service/config';
-import { ConfigError, loadTenantConfig, type TenantConfig } from '@keylime/service/config';
+import { type CaConfig, ConfigError, loadCaConfig, loadTenantConfig, type TenantConfig } from '@keylime/service/config';
 import { type Log, logNotes, openLog } from '@keylime/service/log';
 import { didYouMean } from '@keylime/service/nearest';
 import { parseArguments, UsageError } from './argv.ts';
@@ -11,6 +13,8 @@ import { type ClientTls, openAgent, openServer, readClientTls } from './connect.
 import type { Connection } from './connection.ts';
 import { helpText, USAGE } from './help.ts';
 import { type Arguments, OPTIONS, type Option } from './options.ts';
+import type { Output } from './output.ts';
+import { openProgress, type Terminal } from './progress.ts';
 import { serverApi } from './server-api.ts';
 import type { Tenant } from './tenant.ts';
 import { TenantError } from './tenant-error.ts';
@@ -23,10 +27,12 @@ export const DEFAULT_AGENT_ID = 'd432fbb3-d2f1-4a97-9ef7-75bd81c00000';
 export type Environment = {
   readonly source: ConfigSource;
   readonly stdout: { readonly write: (text: string) => unknown };
-  readonly stderr: { readonly write: (text: string) => unknown };
+  readonly stderr: Terminal;
   readonly version: string;
   readonly now?: () => number;
   readonly sleep?: (ms: number) => Promise<unknown>;
+  /** Asks the operator for a password; the terminal when left out. */
+  readonly askPassword?: (question: string) => Promise<string>;
 };
 
 /** Runs one command line; the exit code: 0 done, 1 failed, 2 usage (spec 07 section 3.1). Throws only for our mistakes. */
@@ -47,13 +53,18 @@ export async function run(argv: readonly string[], environment: Environment): Pr
   }
   let config: TenantConfig;
   let log: Log;
+  const progress = openProgress(environment.stderr);
+  const write = (text: string) => {
+    progress.clear();
+    environment.stdout.write(text);
+  };
   try {
     const loaded = loadTenantConfig(environment.source);
     config = loaded.config;
     log = openLog({
       name: 'keylime.tenant',
       ...config.log,
-      destination: environment.stdout,
+      destination: { write },
       ...(environment.now ? { now: environment.now } : {}),
     });
     logNotes(log, loaded.notes);
@@ -74,13 +85,15 @@ export async function run(argv: readonly string[], environment: Environment): Pr
     }
     refuseUnsupported(given);
     if (given.supportedVersion !== undefined) log.warn('--supported-version is deprecated: use --agent-api-version');
-    await command.run(await tenantOf(given, config, log, environment, connections));
+    const output = { log, print: (line: string) => write(`${line}\n`), progress: progress.show };
+    await command.run(await tenantOf(given, config, output, environment, connections));
     return 0;
   } catch (error) {
-    if (!(error instanceof TenantError)) throw error;
+    if (!(error instanceof TenantError || error instanceof ConfigError)) throw error;
     log.error(error.message);
     return 1;
   } finally {
+    progress.clear();
     await Promise.all(connections.map((connection) => connection.close()));
   }
 }
@@ -99,10 +112,11 @@ function refuseUnsupported(given: Arguments): void {
 async function tenantOf(
   given: Arguments,
   config: TenantConfig,
-  log: Log,
+  output: Output,
   environment: Environment,
   connections: Connection[],
 ): Promise<Tenant> {
+  const { log } = output;
   const id = agentIdOf(given);
   const requestTimeoutMs = config.request_timeout * 1000;
   const paths = tenantCertificates(config);
@@ -140,9 +154,14 @@ async function tenantOf(
       return made.value;
     };
   };
+  const ca = once((): CaConfig => {
+    const { config: settings, notes } = loadCaConfig(environment.source);
+    logNotes(log, notes);
+    return settings;
+  });
   return {
     given,
-    output: { log, print: (line) => void environment.stdout.write(`${line}\n`) },
+    output,
     agentId: once(() => {
       if (given.uuid === undefined) log.warn(`Using default UUID ${DEFAULT_AGENT_ID}: name the agent with -u`);
       return id;
@@ -172,6 +191,17 @@ async function tenantOf(
       signing: config.accept_tpm_signing_algs,
     },
     enableAgentMtls: config.enable_agent_mtls,
+    payloads: {
+      maxPayloadBytes: config.max_payload_size,
+      certificates: {
+        defaultDir: path.join(config.workDir, 'ca'),
+        options: () => caOptionsOf(ca()),
+        password: () => askCaPassword(ca(), log, environment.askPassword),
+        serviceCas: () => client().serverCas,
+        now: new Date((environment.now ?? Date.now)()),
+        log,
+      },
+    },
     retries: {
       attempts: Math.max(1, config.max_retries),
       intervalSeconds: config.retry_interval,

@@ -16,6 +16,10 @@ export type TenantErrorCode =
   | 'conflict'
   | 'ek_rejected'
   | 'quote_rejected'
+  | 'payload_invalid'
+  | 'payload_refused'
+  | 'key_not_derived'
+  | 'ca_unusable'
   | 'unexpected_answer'
   | 'gave_up';
 

@@ -4,6 +4,7 @@ import type { EkSettings } from './ek-check.ts';
 import type { AcceptedAlgorithms } from './identity-quote.ts';
 import type { Arguments } from './options.ts';
 import type { Output } from './output.ts';
+import type { PayloadSettings } from './payload-plan.ts';
 import type { RetrySettings } from './retry.ts';
 import type { ServerApi } from './server-api.ts';
 
@@ -27,6 +28,7 @@ export type Tenant = {
   readonly ek: EkSettings;
   readonly accepted: AcceptedAlgorithms;
   readonly enableAgentMtls: boolean;
+  readonly payloads: PayloadSettings;
   readonly retries: RetrySettings;
   readonly requestTimeoutMs: number;
 };

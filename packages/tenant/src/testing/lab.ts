@@ -41,6 +41,7 @@ export type Lab = {
     servers?: { readonly verifier?: TestServer; readonly registrar?: TestServer },
     settings?: Readonly<Record<string, string>>,
     env?: Readonly<Record<string, string>>,
+    askPassword?: (question: string) => Promise<string>,
   ) => Promise<Outcome>;
 };
 
@@ -57,6 +58,10 @@ function certificates() {
   };
   return shared;
 }
+
+const noPassword = async (): Promise<string> => {
+  throw new Error('nobody is there to be asked for a password');
+};
 
 /** A work directory with a `cv_ca` folder, HTTPS servers that ask for a client certificate, and a tenant. */
 export function openLab(t: TestContext): Lab {
@@ -108,7 +113,7 @@ export function openLab(t: TestContext): Lab {
       );
       return { port: (listening.address() as AddressInfo).port, seen };
     },
-    async run(argv, servers = {}, settings = {}, env = {}) {
+    async run(argv, servers = {}, settings = {}, env = {}, askPassword = noPassword) {
       const configured: Record<string, string> = {
         verifier_port: String(servers.verifier?.port ?? 1),
         registrar_port: String(servers.registrar?.port ?? 1),
@@ -130,6 +135,7 @@ export function openLab(t: TestContext): Lab {
         stdout: { write: (text) => stdout.push(text) },
         stderr: { write: (text) => stderr.push(text) },
         version: '0.0.0-test',
+        askPassword,
       });
       const text = stdout.join('');
       const all = text.split('\n').slice(0, -1);

@@ -39,6 +39,8 @@ export type Twist = {
   /** Answers of the agent before it is healthy. */
   readonly agentFirst?: readonly ReturnType<Respond>[];
   readonly verifier?: Respond;
+  /** What the agent answers to `keys/ukey` and `keys/verify`. */
+  readonly keys?: Respond;
   readonly certificates?: { readonly verifier?: KeyPair; readonly registrar?: KeyPair; readonly agent?: KeyPair };
   /** The agent speaks HTTP without TLS. */
   readonly plainAgent?: boolean;
@@ -53,6 +55,7 @@ export type Machine = {
   readonly ekCertificate: KeyPair;
   readonly tls: KeyPair;
   readonly transport: string;
+  readonly transportKey: KeyObject;
 };
 
 const pemOf = (key: KeyObject): string => createPublicKey(key).export({ format: 'pem', type: 'spki' }).toString();
@@ -62,13 +65,15 @@ let made: Machine | undefined;
 export function machine(): Machine {
   if (made) return made;
   const tpm = softwareTpm();
+  const transportKey = rsaKey();
   const ekCa = issue({ commonName: 'TPM maker', ca: true });
   made = {
     tpm,
     ekCa,
     ekCertificate: issue({ commonName: 'EK', issuer: ekCa, key: tpm.ek }),
     tls: issue({ commonName: AGENT, names: 'DNS:localhost,IP:127.0.0.1' }),
-    transport: pemOf(rsaKey()),
+    transport: pemOf(transportKey),
+    transportKey,
   };
   return made;
 }
@@ -109,8 +114,10 @@ export async function openScene(t: TestContext, twist: Twist = {}): Promise<Scen
 
   const first = [...(twist.agentFirst ?? [])];
   const agent = await lab.serve(
-    ({ path: url }) => {
+    (request) => {
+      const { path: url } = request;
       if (first.length > 0) return first.shift();
+      if (twist.keys && /^\/v2\.6\/keys\//.test(url)) return twist.keys(request);
       if (url === '/version') {
         return envelope(200, 'Success', { supported_version: '2.6', supported_versions: ['2.1', '2.2', '2.5', '2.6'] });
       }
