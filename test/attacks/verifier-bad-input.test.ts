@@ -84,6 +84,15 @@ test('bodies that are no JSON object are answered with 400, in JSON', async () =
   }
 });
 
+test('a body that is not UTF-8 is refused, even if all that is read of it were', async () => {
+  const policy = JSON.stringify({ runtime_policy: base64(runtimePolicy()), comment: '%' });
+  const body = Buffer.from(policy);
+  body.writeUInt8(0xff, body.lastIndexOf('%'));
+  const answer = await verifier.ask({ method: 'POST', path: '/v2.6/allowlists/latin1', body });
+  assert.deepEqual([answer.code, answer.status], [400, 'The body is not UTF-8.']);
+  assert.equal((await verifier.ask({ path: '/v2.6/allowlists/latin1' })).code, 404);
+});
+
 test('keys that would change prototypes are refused or without effect', async () => {
   for (const body of ['{"__proto__": {"type": "tpm"}}', '{"constructor": {"prototype": {"type": "tpm"}}}']) {
     for (const [method, path] of BODY_ROUTES) {
@@ -258,6 +267,26 @@ test('[MUST] a stranger cannot hold up agents with bodies that take long to read
     ),
   );
   assert.ok(gap < MOST_GAP_MS, `${gap} ms`);
+});
+
+test("[MUST] JSON of millions of little things fills no memory, neither a stranger's nor an agent's", async () => {
+  const bomb = `{"type":"tpm","data":{},"results":[${'[{}],'.repeat(5_000_000)}0]}`;
+  const agent = await verifier.agent('bomb');
+  await verifier.enrol(agent);
+  await verifier.until('bomb', ({ attestation_count }) => attestation_count > 0);
+  const before = process.memoryUsage.rss();
+  let most = before;
+  const timer = setInterval(() => {
+    most = Math.max(most, process.memoryUsage.rss());
+  }, 20);
+  const answer = await verifier.ask({ method: 'POST', path: '/v2.6/verify/evidence', body: bomb, as: 'nobody' });
+  agent.lie({ respond: (_, response) => void response.writeHead(200).end(bomb) });
+  const status = await verifier.until('bomb', ({ operational_state }) => operational_state > GET_QUOTE);
+  clearInterval(timer);
+  assert.equal(answer.code, 400);
+  assert.equal(status.last_event_id, 'qoute_validation.invalid_data');
+  // Read whole, each would take 600 MB and more; the bodies themselves are held a few times.
+  assert.ok(most - before < 400e6, `${Math.round((most - before) / 1e6)} MB`);
 });
 
 test('slow and half-open connections keep nobody out', async (t) => {

@@ -7,7 +7,7 @@ import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
 import { parseBase64 } from '@keylime/core/base64';
 import { DecodeError } from '@keylime/core/codec';
 import { isHashAlgorithm } from '@keylime/core/digest';
-import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import { isJsonObject, type Json, parseJsonWithin } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { IMA_PCR } from '@keylime/ima/replay';
 import type { PolicyCache } from '@keylime/policies/policy-cache';
@@ -15,6 +15,7 @@ import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import { akProblems, describeKeyProblem } from '@keylime/tpm/key-checks';
 import { decodePublic, TpmKeyError, type TpmtPublic } from '@keylime/tpm/public';
 import { verifyQuote } from '@keylime/tpm/quote';
+import { MOST_JSON_PARTS } from './judge.ts';
 
 /** Evidence that somebody brings to be judged once: nothing is remembered, no clock is compared, no key is bound. */
 export type EvidenceRequest = {
@@ -92,8 +93,7 @@ export function answerEvidence(body: Uint8Array, policies: PolicyCache): Evidenc
     code,
     json: Uint8Array.from(Buffer.from(JSON.stringify(envelope))),
   });
-  const text = isUtf8(body) ? Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8') : undefined;
-  const json = text === undefined ? undefined : parseJson(text);
+  const json = isUtf8(body) ? parseJsonWithin(MOST_JSON_PARTS, body) : undefined;
   const request = decodeEvidenceRequest(json);
   if (!request.ok) return answer(request.problem.code, failure(request.problem.code, request.problem.status));
   const { valid, failures } = verifyEvidence(request.value, policies);

@@ -3,13 +3,16 @@ import { appraise, type Expectation } from '@keylime/appraisal/appraise';
 import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
 import { decodePullEvidence, isEvidence } from '@keylime/appraisal/evidence';
 import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
-import { isJsonObject, parseJson } from '@keylime/core/json';
+import { isJsonObject, parseJsonWithin } from '@keylime/core/json';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import type { Outcome } from './transition.ts';
 
+/** Lists, objects and members in the JSON of evidence: it has a few dozen. */
+export const MOST_JSON_PARTS = 10_000;
+
 /** What the body of an agent's answer to a quote request comes to. Pure, so that it can run in any thread. */
 export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress: Progress): Outcome {
-  const json = parseJson(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'));
+  const json = parseJsonWithin(MOST_JSON_PARTS, body);
   const evidence = decodePullEvidence(isJsonObject(json) ? json.results : undefined);
   if (!isEvidence(evidence)) {
     return { kind: 'contraindicated', events: [failureEvent(evidence)], progress: fromFirstEntry(progress) };
