@@ -25,6 +25,12 @@ test('a field of the wrong type is named', () => {
   }
 });
 
+test('a transport key that would not be one is not kept', () => {
+  const key = (length: number) => decodePullEvidence({ quote: 'r', pubkey: 'k'.repeat(length) });
+  assert.ok(isEvidence(key(16_384)));
+  assert.deepEqual(key(16_385), { kind: 'evidence_malformed', field: 'pubkey', problem: 'it is too long for a key' });
+});
+
 test('any JSON at all is evidence or a problem', () => {
   fc.assert(
     fc.property(fc.jsonValue(), (json) => {

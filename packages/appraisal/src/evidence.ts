@@ -21,6 +21,9 @@ export type EvidenceProblem = { readonly kind: 'evidence_malformed'; readonly fi
 /** What the tools print as the name of an algorithm; anything longer or stranger is not worth keeping. */
 const ALGORITHM_NAME = /^[\w-]{0,32}$/;
 
+/** An RSA key of 4096 bits takes 800 characters. The key is kept, and written with every round. */
+const LONGEST_TRANSPORT_KEY = 16_384;
+
 const bad = (field: string, problem: string): EvidenceProblem => ({ kind: 'evidence_malformed', field, problem });
 
 /** The evidence in `results` of an agent's answer, or what is wrong with it. `null` means absent, as existing agents have it. */
@@ -41,6 +44,7 @@ export function decodePullEvidence(results: Json | undefined): PullEvidence | Ev
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) return bad(field, 'a count is wanted');
     numbers[field] = value;
   }
+  if ((texts.pubkey?.length ?? 0) > LONGEST_TRANSPORT_KEY) return bad('pubkey', 'it is too long for a key');
   const { quote, pubkey, ima_measurement_list: imaList } = texts;
   if (quote === undefined || quote === '') return bad('quote', 'it is missing');
   return {
