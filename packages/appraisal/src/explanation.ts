@@ -1,6 +1,6 @@
 import { parseImaLine } from '@keylime/ima/entry';
 import { encodeUtf8 } from '@keylime/ima/list-text';
-import type { DigestMap } from '@keylime/policies/digest-map';
+import { type DigestMap, someDigests } from '@keylime/policies/digest-map';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { DigestMapName, MeasurementFailure } from './measurement.ts';
 
@@ -68,7 +68,7 @@ function pathsOf(policy: RuntimePolicy, failures: readonly Unlisted[]): Readonly
     const wanted = new Set(failures.filter(({ map }) => map === name).map(({ actual }) => actual));
     if (wanted.size === 0) continue;
     for (const [path, digests] of maps[name]) {
-      for (const hex of digests) {
+      for (const hex of someDigests(digests, Number.POSITIVE_INFINITY)) {
         if (!wanted.has(hex)) continue;
         const paths = found.get(`${name} ${hex}`) ?? [];
         if (paths.length < MOST_PATHS) found.set(`${name} ${hex}`, [...paths, path]);

@@ -7,7 +7,7 @@ import { parseMeasuredKey } from '@keylime/ima/public-key';
 import { IMA_PCR, type ImaLine } from '@keylime/ima/replay';
 import { keyIdText, parseImaSignature, type SignatureProblem } from '@keylime/ima/signature';
 import { verifyImaSignature } from '@keylime/ima/verify-signature';
-import { type DigestMap, includesDigest } from '@keylime/policies/digest-map';
+import { type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { DeviceMapper, DmProblem } from './device-mapper.ts';
@@ -142,7 +142,7 @@ function notListed(
   const allowed = digests.get(place.path);
   const more = { ...place, map, actual, ...(signature && { signature }) };
   if (allowed === undefined) return { kind: 'ima_path_unknown', ...more };
-  return { kind: 'ima_digest_not_allowed', ...more, expected: [...allowed].slice(0, MOST_SHOWN_DIGESTS) };
+  return { kind: 'ima_digest_not_allowed', ...more, expected: someDigests(allowed, MOST_SHOWN_DIGESTS) };
 }
 
 /** The signature over the digest of the file, if there is one: of its content, or of its Merkle tree (fs-verity). */

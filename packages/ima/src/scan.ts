@@ -246,7 +246,8 @@ class Batch {
     }
 
     const code = list[at + 3];
-    const field = DIGEST_FIELDS.find((one) => one.code === code);
+    let field = DIGEST_FIELDS[0];
+    for (let i = 1; field !== undefined && field.code !== code; i++) field = DIGEST_FIELDS[i];
     if (field === undefined) return -1;
     const { prefix, lead, size } = field;
     for (let i = 0; i < prefix.length; i++) if (list[at++] !== prefix[i]) return -1;
@@ -357,7 +358,7 @@ class Batch {
     const base = lineStarts[0] as number;
     const text = Buffer.from(list.buffer, list.byteOffset + base, this.end - base).toString('latin1');
     for (let entry = 0; entry < count; entry++) {
-      const plain = this.#plainLines.get(entry);
+      const plain = this.#plainLines.size === 0 ? undefined : this.#plainLines.get(entry);
       if (plain !== undefined) {
         visitor.line(plain);
         continue;

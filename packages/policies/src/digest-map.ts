@@ -1,5 +1,8 @@
-/** Digests accepted for one name, lower-case hex. Few are searched in order, many by hash. */
-export type DigestList = readonly string[] | ReadonlySet<string>;
+/**
+ * Digests accepted for one name, lower-case hex. Nearly every name has one, kept as it is: that is one place in memory less
+ * to wait for. A few are searched in order, many by hash.
+ */
+export type DigestList = string | readonly string[] | ReadonlySet<string>;
 
 /** Accepted digests by the name of a file, keyring or buffer. */
 export type DigestMap = ReadonlyMap<string, DigestList>;
@@ -7,9 +10,18 @@ export type DigestMap = ReadonlyMap<string, DigestList>;
 /** Lists longer than this are kept as sets. */
 const LONGEST_SEARCHED = 8;
 
-export const digestList = (digests: readonly string[]): DigestList =>
-  digests.length > LONGEST_SEARCHED ? new Set(digests) : digests;
+export function digestList(digests: readonly string[]): DigestList {
+  const [only] = digests;
+  if (digests.length === 1 && only !== undefined) return only;
+  return digests.length > LONGEST_SEARCHED ? new Set(digests) : digests;
+}
 
 /** Only the hex counts: the name of the digest's algorithm is not compared. */
-export const includesDigest = (list: DigestList, hex: string): boolean =>
-  list instanceof Set ? list.has(hex) : (list as readonly string[]).includes(hex);
+export function includesDigest(list: DigestList, hex: string): boolean {
+  if (typeof list === 'string') return list === hex;
+  return list instanceof Set ? list.has(hex) : (list as readonly string[]).includes(hex);
+}
+
+/** The digests of a list, at most `most`. */
+export const someDigests = (list: DigestList, most: number): readonly string[] =>
+  typeof list === 'string' ? [list] : [...list].slice(0, most);
