@@ -155,6 +155,7 @@ test('paths in disguise lead nowhere', async () => {
 test('[MUST] TLS older than 1.2 is not spoken', async () => {
   const options = { host: '127.0.0.1', port: verifier.port(), ca: verifier.ca.certPem, ciphers: 'ALL@SECLEVEL=0' };
   const socket = connect({ ...options, minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1' });
+  socket.once('secureConnect', () => socket.destroy(new Error(`spoke ${socket.getProtocol()}`)));
   const [error] = await once(socket, 'error');
   assert.equal(error.code, 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
 });

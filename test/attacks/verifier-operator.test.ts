@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { digest } from '@keylime/core/digest';
+import { recordImaNg } from '@keylime/ima/record';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
 import {
+  ALLOWED_FILES,
   type AttackedVerifier,
   assertFails,
   FAILED,
@@ -28,6 +32,9 @@ before(async () => {
 });
 after(() => verifier?.stop());
 
+const [ALLOWED = ''] = ALLOWED_FILES;
+const entry = recordImaNg(ALLOWED, 'sha256', digest('sha256', Buffer.from(ALLOWED)));
+
 const put = (id: string, what: string) => verifier.ask({ method: 'PUT', path: `/v2.6/agents/${id}/${what}` });
 const remove = (id: string) => verifier.ask({ method: 'DELETE', path: `/v2.6/agents/${id}` });
 
@@ -38,17 +45,32 @@ async function enrolled(id: string): Promise<LyingAgent> {
   return agent;
 }
 
-/** Has the agent hold its next answer back; `arrived` resolves when it was asked for, `release` sends it. */
-function heldBack(agent: LyingAgent) {
-  const arrived = Promise.withResolvers<void>();
-  const released = Promise.withResolvers<void>();
-  agent.lie({
-    respond: (_, response, truth) => {
-      arrived.resolve();
-      void released.promise.then(() => response.writeHead(200).end(truth()));
-    },
-  });
-  return { arrived: arrived.promise, release: released.resolve };
+let blockers = 0;
+
+/**
+ * Runs `action` while an answer of the agent waits to be judged, and then waits for that round to be over: its connection is
+ * of no more use to stop it. Long lists are judged one after the other in another thread, and a very long one is before it.
+ */
+async function whileJudged(agent: LyingAgent, action: () => Promise<unknown>): Promise<void> {
+  const answered = async (one: LyingAgent, list: (truth: string) => string) => {
+    const sent = Promise.withResolvers<void>();
+    one.lie({
+      results: (truth) => ({ ...truth, ima_measurement_list: list(String(truth.ima_measurement_list)) }),
+      respond: (_, response, truth) => response.writeHead(200).end(truth(), () => sent.resolve()),
+    });
+    await sent.promise;
+    await sleep(30); // until the verifier has read it
+  };
+  const blocker = await enrolled(`blocker-${blockers++}`);
+  await answered(blocker, () => entry.line.repeat(400_000));
+  // Entries beyond the quote make it long; that it passes would show.
+  const before = verifier.outcomes(agent.id).length;
+  await answered(agent, (truth) => truth + entry.line.repeat(6_000));
+  await action();
+  assert.equal(verifier.outcomes(agent.id).length, before, 'the round was not over yet');
+  for (let n = 0; n < 2000 && verifier.outcomes(agent.id).length === before; n++) await sleep(5);
+  assert.equal(verifier.outcomes(agent.id).at(before), 'affirming');
+  await letTimePass();
 }
 
 /** Waits until another agent was attested some times: rounds that were still to come have come. */
@@ -61,28 +83,41 @@ async function letTimePass(): Promise<void> {
 
 test('[MUST] a round under way does not undo stop', async () => {
   const agent = await enrolled('stopped');
-  const { arrived, release } = heldBack(agent);
-  await arrived;
-  assert.equal((await put('stopped', 'stop')).code, 200);
-  const { attestation_count } = await verifier.status('stopped');
-  const asked = agent.asked.length;
-  release();
-  await letTimePass();
+  let stopped = 0;
+  await whileJudged(agent, async () => {
+    assert.equal((await put('stopped', 'stop')).code, 200);
+    stopped = (await verifier.status('stopped')).attestation_count;
+  });
   const status = await verifier.status('stopped');
-  assert.deepEqual([status.operational_state, status.attestation_count], [STOPPED, attestation_count]);
+  assert.deepEqual([status.operational_state, status.attestation_count], [STOPPED, stopped]);
+  const asked = agent.asked.length;
+  await letTimePass();
   assert.equal(agent.asked.length, asked);
 });
 
 test('[MUST] a round under way does not bring back a deleted agent', async () => {
   const agent = await enrolled('deleted');
-  const { arrived, release } = heldBack(agent);
-  await arrived;
-  assert.equal((await remove('deleted')).code, 200);
-  release();
-  await letTimePass();
+  await whileJudged(agent, async () => assert.equal((await remove('deleted')).code, 200));
   const { code, status } = await verifier.ask({ path: '/v2.6/agents/deleted' });
   assert.deepEqual([code, status], [404, 'agent id not found']);
   assert.equal((await remove('deleted')).code, 404);
+});
+
+test('an agent that is stopped while it is asked is left alone at once', async () => {
+  const agent = await enrolled('hanging');
+  const arrived = Promise.withResolvers<void>();
+  const closed = Promise.withResolvers<void>();
+  agent.lie({
+    respond: (request) => {
+      request.socket.once('close', () => closed.resolve());
+      arrived.resolve();
+    },
+  });
+  await arrived.promise;
+  assert.equal((await put('hanging', 'stop')).code, 200);
+  await closed.promise;
+  assert.equal((await verifier.status('hanging')).operational_state, STOPPED);
+  assert.doesNotMatch(verifier.log(), /a fault of this service/);
 });
 
 test('a stopped agent is asked again after reactivation, from the first entry on', async () => {
@@ -125,11 +160,11 @@ test('an agent that was not reachable is asked again after reactivation, and fai
 test('reactivating an agent that is attested starts no second round', async () => {
   const agent = await enrolled('busy');
   for (let n = 0; n < 5; n++) assert.equal((await put('busy', 'reactivate')).code, 200);
-  const asked = agent.asked.length;
   await letTimePass();
-  const { entry } = agent.asked.at(-1) ?? {};
-  assert.equal(entry, 1);
-  assert.ok(agent.asked.length - asked < 12, 'it is asked at its interval');
+  assert.ok(
+    agent.asked.slice(1).every(({ entry }) => entry === 1),
+    'it goes on where it was',
+  );
 });
 
 test('who is not there cannot be stopped, reactivated or deleted', async () => {
@@ -168,6 +203,9 @@ test('[MUST] a failure of lesser severity goes on at the interval, and the worst
   agent.lie();
   const good = await verifier.until('lesser', ({ operational_state }) => operational_state === GET_QUOTE);
   assert.deepEqual([good.severity_level, good.last_event_id], [1, 'ima.parser.entry']);
+  agent.machine.measure('/usr/bin/unknown', Buffer.from('x'));
+  const again = await verifier.until('lesser', ({ operational_state }) => operational_state === INVALID_QUOTE);
+  assert.deepEqual([again.severity_level, again.last_event_id], [1, 'ima.parser.entry']);
 });
 
 test('[MUST] a failure that no rule knows, and one that ends the checks, are of the highest severity', async () => {

@@ -167,7 +167,9 @@ export function endText(end: ProgramEnd, limitSeconds: number): string {
     case 'killed':
       return `killed by ${end.signal}`;
     case 'timed_out':
-      return `stopped after ${limitSeconds} s, or because the agent stops`;
+      return `stopped after ${limitSeconds} s`;
+    case 'stopped':
+      return 'stopped because the agent stops';
     case 'not_started':
       return end.reason;
   }

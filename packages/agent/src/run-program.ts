@@ -7,6 +7,8 @@ export type ProgramEnd =
   | { readonly kind: 'exited'; readonly status: number }
   | { readonly kind: 'killed'; readonly signal: string }
   | { readonly kind: 'timed_out' }
+  /** The agent stops. */
+  | { readonly kind: 'stopped' }
   | { readonly kind: 'not_started'; readonly reason: string };
 
 export type Program = {
@@ -23,7 +25,9 @@ export type Program = {
 };
 
 /** What a program may have logged; the rest is read, so that it does not block, and counted. */
-export const MAX_LOGGED_BYTES = 64 * 1024;
+export const MAX_LOGGED_BYTES = 256 * 1024;
+/** What the log adds to a line, about: many short lines fill it, too. */
+const LINE_OVERHEAD_BYTES = 100;
 const MAX_LINE = 2_000;
 const KILL_AFTER_MS = 2_000;
 /** A program that leaves others behind which hold its output open is not waited for. */
@@ -81,7 +85,7 @@ export function runProgram({ path, args, cwd, timeoutMs, onLine, env, signal }: 
     };
     child.once('error', ({ message }) => void end({ kind: 'not_started', reason: message }));
     child.once('exit', (status, killedBy) => {
-      if (isOver) void end({ kind: 'timed_out' });
+      if (isOver) void end({ kind: signal?.aborted ? 'stopped' : 'timed_out' });
       else if (killedBy !== null) void end({ kind: 'killed', signal: killedBy });
       else void end({ kind: 'exited', status: status ?? -1 });
     });
@@ -100,13 +104,11 @@ async function readLines(
 ): Promise<void> {
   let rest = '';
   const say = (line: string) => {
-    const length = Buffer.byteLength(line);
-    if (length > budget.leftBytes) {
-      budget.droppedBytes += length;
-      budget.leftBytes = 0;
+    if (budget.leftBytes === 0) {
+      budget.droppedBytes += Buffer.byteLength(line) + 1;
       return;
     }
-    budget.leftBytes -= length;
+    budget.leftBytes = Math.max(0, budget.leftBytes - Buffer.byteLength(line) - LINE_OVERHEAD_BYTES);
     if (line !== '') onLine(line.length > MAX_LINE ? `${line.slice(0, MAX_LINE)}…` : line);
   };
   stream.setEncoding('utf8');
