@@ -5,7 +5,7 @@ import { compileExcludes } from './excludes.ts';
 export type DmReference =
   | { readonly kind: 'any' }
   | { readonly kind: 'boolean'; readonly value: boolean }
-  | { readonly kind: 'integer'; readonly value: bigint }
+  | { readonly kind: 'integer'; readonly value: number }
   | { readonly kind: 'pattern'; readonly pattern: string; readonly matches: (text: string) => boolean };
 
 export const DM_METADATA = ['name', 'uuid', 'major', 'minor', 'minor_count'] as const;
@@ -44,7 +44,7 @@ export function matchesReference(reference: DmReference, value: string | undefin
     case 'boolean':
       return (reference.value ? TRUE : FALSE).includes(value.toLowerCase());
     case 'integer':
-      return /^-?\d{1,40}$/.test(value) && BigInt(value) === reference.value;
+      return /^-?\d{1,40}$/.test(value) && BigInt(value) === BigInt(reference.value);
     case 'pattern':
       return reference.matches(value);
   }
@@ -135,7 +135,7 @@ class DmReader {
   #reference(value: Json, path: Path): DmReference {
     if (value === null) return ANY;
     if (typeof value === 'boolean') return { kind: 'boolean', value };
-    if (typeof value === 'number' && Number.isSafeInteger(value)) return { kind: 'integer', value: BigInt(value) };
+    if (typeof value === 'number' && Number.isSafeInteger(value)) return { kind: 'integer', value };
     if (typeof value !== 'string') {
       return this.refuse(path, 'null, a boolean, an integer or a regular expression is wanted') ?? ANY;
     }

@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { failureEvent } from './event.ts';
+import { appraiseLines, BOOT_LINE, lineOf, pcrAfter, policyWith, sha256 } from './list.fixture.ts';
+
+const [OLD, NEW, OTHER] = [sha256('old'), sha256('new'), sha256('other')];
+const policy = policyWith({
+  digests: { '/usr/bin/tool': [OLD], '/usr/bin/copy': [NEW], '/usr/bin/third': [NEW] },
+  packages: { [OLD]: 'tool 1.0-1', [NEW]: 'tool 1.1-1' },
+});
+const contexts = (lines: readonly string[], more = {}) =>
+  appraiseLines(lines, { policy, ...more }).failures.map((failure) => failureEvent(failure).context);
+
+test('a digest that is not the listed one says which packages both came from, and for which paths it is listed', () => {
+  assert.deepEqual(contexts([BOOT_LINE, lineOf(`ima-ng sha256:${NEW} /usr/bin/tool`)]), [
+    {
+      message: `Hashes for file /usr/bin/tool don't match: ${NEW} is not in the policy`,
+      index: 1,
+      path: '/usr/bin/tool',
+      template: 'ima-ng',
+      listed_for: ['/usr/bin/copy', '/usr/bin/third'],
+      got_package: 'tool 1.1-1',
+      expected_packages: ['tool 1.0-1'],
+      got: NEW,
+      expected: [OLD],
+      policy_member: 'digests',
+    },
+  ]);
+});
+
+test('a later entry of a path names the first one, whose index counts from the start of the whole list', () => {
+  const first = lineOf(`ima-ng sha256:${OLD} /usr/bin/tool`);
+  const similar = lineOf(`ima-ng sha256:${OLD} /usr/bin/tool2`);
+  const later = lineOf(`ima-sig sha256:${OTHER} /usr/bin/tool `);
+  const [context] = contexts([BOOT_LINE, similar, first, later]).slice(-1);
+    -1,
+  );
+  assert.deepEqual([context?.index, context?.first_index, context?.template], [3, 2, 'ima-sig']);
+  const start = pcrAfter([BOOT_LINE]);
+  const [continued] = contexts([first, later], { firstEntry: 1, runningPcr: start });
+  assert.deepEqual([continued?.index, continued?.first_index], [2, 1]);
+});
+
+test('a path that is not known, under a digest that is not, has nothing to add', () => {
+  const [context] = contexts([BOOT_LINE, lineOf(`ima-ng sha256:${OTHER} /opt/x`)]);
+  assert.deepEqual(context, {
+    message: 'File not found in allowlist: /opt/x',
+    index: 1,
+    path: '/opt/x',
+    template: 'ima-ng',
+    got: OTHER,
+    policy_member: 'digests',
+  });
+});
+
+test('names that are no UTF-8 are found too', () => {
+  const name = Buffer.from([0x2f, 0xff, 0x41]).toString('latin1');
+  const line = (digest: string) => Buffer.from(lineOf(`ima-ng sha256:${digest} ${name}`), 'latin1');
+  const list = Buffer.concat([
+    Buffer.from(`${BOOT_LINE}\n`),
+    line(OLD),
+    Buffer.from('\n'),
+    line(NEW),
+    Buffer.from('\n'),
+  ]);
+  const lines = list.toString('latin1').trimEnd().split('\n');
+  const found = appraiseLines(lines, { policy, list, quotedPcr: pcrAfter(lines) }).failures.map(failureEvent);
+  assert.deepEqual(
+    found.map(({ context }) => [context.index, context.first_index, context.path]),
+    [
+      [1, undefined, '/\udcffA'],
+      [2, 1, '/\udcffA'],
+    ],
+  );
+});
