@@ -33,8 +33,6 @@ test('a later entry of a path names the first one, whose index counts from the s
   const similar = lineOf(`ima-ng sha256:${OLD} /usr/bin/tool2`);
   const later = lineOf(`ima-sig sha256:${OTHER} /usr/bin/tool `);
   const [context] = contexts([BOOT_LINE, similar, first, later]).slice(-1);
-    -1,
-  );
   assert.deepEqual([context?.index, context?.first_index, context?.template], [3, 2, 'ima-sig']);
   const start = pcrAfter([BOOT_LINE]);
   const [continued] = contexts([first, later], { firstEntry: 1, runningPcr: start });
