@@ -1,3 +1,5 @@
+import { DatabaseError } from './database-error.ts';
+import { parseDatabaseUrl } from './database-url.ts';
 import type { agentOptions } from './options/agent.ts';
 import type { registrarOptions } from './options/registrar.ts';
 import type { tenantOptions } from './options/tenant.ts';
@@ -27,6 +29,7 @@ export function verifierProblems(
     ...tlsProblems('verifier', verifier),
     ...generateProblems('verifier', verifier),
     ...durableAttestationProblems('verifier', verifier.durable_attestation_import),
+    ...databaseProblems('verifier', verifier.database_url),
   ];
   const problem = (option: keyof typeof verifierOptions, text: string) =>
     problems.push({ section: 'verifier', option, text });
@@ -64,6 +67,7 @@ export const registrarProblems = (registrar: Settings<typeof registrarOptions>):
   ...tlsProblems('registrar', registrar),
   ...generateProblems('registrar', registrar),
   ...durableAttestationProblems('registrar', registrar.durable_attestation_import),
+  ...databaseProblems('registrar', registrar.database_url),
 ];
 
 export function tenantProblems(tenant: Settings<typeof tenantOptions>): Problems {
@@ -118,4 +122,14 @@ function generateProblems(
 function durableAttestationProblems(section: string, module: string) {
   const text = 'durable_attestation_import is not supported here: nothing would be recorded; leave it empty';
   return module === '' ? [] : [{ section, option: 'durable_attestation_import', text }];
+}
+
+function databaseProblems(section: string, url: string) {
+  try {
+    parseDatabaseUrl(url, '/', section);
+    return [];
+  } catch (error) {
+    if (!(error instanceof DatabaseError)) throw error;
+    return [{ section, option: 'database_url', text: error.message }];
+  }
 }

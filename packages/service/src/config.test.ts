@@ -183,6 +183,19 @@ test('secrets are in no message', (t) => {
   assert.ok(!`${message}${JSON.stringify(notes)}`.includes('hunter2'));
 });
 
+test('a database that cannot be is found with everything else, and its password is in no message', (t) => {
+  for (const [url, expected] of [
+    ['mysql://user:hunter2@host/name', /verifier\.conf:2: database_url: mysql is not supported/],
+    ['hunter2', /verifier\.conf:2: database_url: expected sqlite, sqlite:\/\/\/FILE or postgresql:/],
+  ] as const) {
+    const { source } = sourceWith(t, { 'etc/verifier.conf': `[verifier]\ndatabase_url = ${url}\nport = x\n` });
+    const { message, problems } = refusal(() => loadVerifierConfig(source));
+    assert.equal(problems.length, 2);
+    assert.match(message, expected);
+    assert.ok(!message.includes('hunter2'));
+  }
+});
+
 test('settings that would silently switch a check off are refused', (t) => {
   const refused: readonly (readonly [setting: string, expected: RegExp])[] = [
     ['trusted_client_ca = all\ntls_dir = default', /trusted_client_ca = all would trust anybody/],
