@@ -34,7 +34,7 @@ export type VariableValue =
 export type VariableUse = 'config' | 'boot' | 'authority';
 
 const DATABASES: ReadonlySet<string> = new Set(['PK', 'KEK', 'db', 'dbx']);
-const AUTHORITIES: ReadonlySet<string> = new Set(['db', 'Shim', 'vendor_db']);
+const AUTHORITIES: ReadonlySet<string> = new Set(['db', 'Shim', 'vendor_db', 'MokListRT']);
 const OWNER_SIZE = 16;
 /** Bytes behind the certificate in an old shim's authority. */
 const OLD_SHIM_EXCESS = 6;
