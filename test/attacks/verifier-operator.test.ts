@@ -64,8 +64,8 @@ async function whileJudged(agent: LyingAgent, action: () => Promise<unknown>): P
   const blocker = await enrolled(`blocker-${blockers++}`);
   await answered(blocker, () => entry.line.repeat(400_000));
   // Entries beyond the quote make it long; that it passes would show.
-  const before = verifier.outcomes(agent.id).length;
   await answered(agent, (truth) => truth + entry.line.repeat(6_000));
+  const before = verifier.outcomes(agent.id).length;
   await action();
   assert.equal(verifier.outcomes(agent.id).length, before, 'the round was not over yet');
   for (let n = 0; n < 2000 && verifier.outcomes(agent.id).length === before; n++) await sleep(5);
