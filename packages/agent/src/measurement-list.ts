@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decodeUtf8 } from '@keylime/ima/list-text';
 import { exclusive } from './exclusive.ts';
 import { OpenList } from './open-list.ts';
+import { isTrimmable, openTrimmedList } from './trimmed-list.ts';
 
 /** Parts up to this size are text at once; longer ones come in pieces, so that memory does not grow with the list. */
 const INLINE_BYTES = 1024 * 1024;
@@ -36,6 +37,7 @@ export type MeasurementList = {
  * for each time that the list goes away.
  */
 export function openMeasurementList(path: string, unreadable: (cause: unknown) => void): MeasurementList {
+  if (isTrimmable(path)) return openTrimmedList(path, unreadable);
   const one = exclusive();
   let told = false;
 
