@@ -7,6 +7,7 @@ import { scanImaList } from '@keylime/ima/scan';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { DeviceMapper, type DmState, NO_DEVICES } from './device-mapper.ts';
 import { explain } from './explanation.ts';
+import { countJudged, knownFiles } from './known-files.ts';
 import {
   acceptsFile,
   BOOT_AGGREGATE,
@@ -101,6 +102,7 @@ export function* appraiseRuntimeIntegrityInSteps(
   const failures = new FailureList();
   let violationCount = 0;
   let startsWithBootAggregate = false;
+  const known = yield* knownFiles(policy, list);
   const replay = yield* scanImaList(
     {
       list,
@@ -112,6 +114,7 @@ export function* appraiseRuntimeIntegrityInSteps(
       ...(evidence.extendMode && { extendMode: evidence.extendMode }),
     },
     {
+      known,
       file(index, path, hex) {
         if (index === 0) startsWithBootAggregate = path === BOOT_AGGREGATE;
         return acceptsFile(path, hex, rules);
@@ -125,6 +128,8 @@ export function* appraiseRuntimeIntegrityInSteps(
       },
     },
   );
+
+  countJudged(policy, list, replay.entryCount);
 
   if (isFull && !startsWithBootAggregate) failures.add([{ kind: 'ima_boot_aggregate_missing' }]);
   const certifiedEntries = replay.certifiedCount ?? 0;

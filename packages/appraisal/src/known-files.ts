@@ -1,0 +1,53 @@
+import { type FileTemplate, type KnownEntries, knownEntries } from '@keylime/ima/known-entries';
+import { someDigests } from '@keylime/policies/digest-map';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+
+/** How much a policy was used, and what came of it. */
+type Usage = { judged: number; built: boolean; known: KnownEntries | undefined };
+
+/** A policy never changes, so what follows from it can be kept as long as it is. */
+const usages = new WeakMap<RuntimePolicy, Record<FileTemplate, Usage>>();
+
+function usageOf(policy: RuntimePolicy, template: FileTemplate): Usage {
+  const unused = (): Usage => ({ judged: 0, built: false, known: undefined });
+  const usage = usages.get(policy) ?? { 'ima-ng': unused(), 'ima-sig': unused() };
+  usages.set(policy, usage);
+  return usage[template];
+}
+
+/** The template of the first line of `list`, if it is one that measures files and is in use. */
+function templateOf(list: Uint8Array): FileTemplate | undefined {
+  const head = Buffer.from(list.subarray(0, 200)).toString('latin1');
+  return / (ima-ng|ima-sig) /.exec(head)?.[1] as FileTemplate | undefined;
+}
+
+/**
+ * The files that `policy` lists, as entries in the template of `list`; `undefined` until the policy was used as often as
+ * it lists files, since making this costs about as much as judging that many entries once. Yields now and then.
+ */
+export function* knownFiles(policy: RuntimePolicy, list: Uint8Array): Generator<void, KnownEntries | undefined> {
+  const template = templateOf(list);
+  if (template === undefined) return undefined;
+  const usage = usageOf(policy, template);
+  if (!usage.built && usage.judged > 0 && usage.judged >= policy.digests.size) {
+    usage.built = true;
+    usage.known = yield* knownEntries(filesOf(policy), countFiles(policy), template);
+  }
+  return usage.known;
+}
+
+/** Notes that `count` entries of `list` were judged by `policy`. */
+export function countJudged(policy: RuntimePolicy, list: Uint8Array, count: number): void {
+  const template = templateOf(list);
+  if (template !== undefined) usageOf(policy, template).judged += count;
+}
+
+function* filesOf({ digests }: RuntimePolicy): Generator<readonly [path: string, hex: string]> {
+  for (const [path, list] of digests) for (const hex of someDigests(list, Number.POSITIVE_INFINITY)) yield [path, hex];
+}
+
+function countFiles(policy: RuntimePolicy): number {
+  let count = 0;
+  for (const _ of filesOf(policy)) count++;
+  return count;
+}
