@@ -200,3 +200,52 @@ test('no bytes at all make the parser throw', () => {
     }),
   );
 });
+
+test('a template made of fields is known by its format', () => {
+  const custom = parsed(`10 ${'1'.repeat(40)} d-ng|n-ng|sig sha256:${D} ${NAME} `);
+  const named = parsed(`10 ${'1'.repeat(40)} ima-sig sha256:${D} ${NAME} `);
+  assert.deepEqual(custom, { ...named, template: 'd-ng|n-ng|sig' });
+  const reordered = parsed(`10 ${'1'.repeat(40)} n-ng|d-ng ${NAME} sha256:${D}`);
+  assert.equal(Buffer.from(reordered.templateInput).toString('hex'), `${NAME_FIELD}280000007368613235363a00${D}`);
+  for (const format of [
+    'd-ng|n-ng|x',
+    'd-ng|d-ng|n-ng',
+    'd-ng|sig',
+    'n-ng|sig',
+    'd-ng|d|n-ng',
+    '|',
+    `${'d-ng|'.repeat(60)}n-ng`,
+  ]) {
+    assert.deepEqual(parseImaLine(`10 ${'1'.repeat(40)} ${format} a b c d`), { ok: false, problem: 'template' });
+  }
+});
+
+test('metadata of template evm-sig is read with its attributes, or not at all', () => {
+  const line = (lengths: string, values: string, rest = '1000 100 33261', signature = '0502') =>
+    `10 ${'1'.repeat(40)} evm-sig sha256:${D} ${NAME} ${signature} security.ima|security.selinux ${lengths} ${values} ${rest}`;
+  assert.deepEqual(parsed(line('0200000001000000', '010203')).metadata, {
+    signature: Buffer.from('0502', 'hex'),
+    xattrNames: ['security.ima', 'security.selinux'],
+    xattrValues: [Buffer.from('0102', 'hex'), Buffer.from('03', 'hex')],
+    uid: 1000,
+    gid: 100,
+    mode: 33261,
+  });
+  for (const [lengths, values] of [
+    ['0200000002000000', '010203'],
+    ['0200000000000000', '010203'],
+    ['02000000', '010203'],
+    ['ffffffffffffffff', '010203'],
+    ['', ''],
+  ] as const) {
+    assert.equal(parsed(line(lengths, values)).metadata, undefined, lengths);
+  }
+  assert.equal(parsed(line('0200000001000000', '010203', '1000 100 33261', '')).metadata, undefined);
+  assert.equal(parsed(line('0200000001000000', '010203', '  ')).metadata, undefined);
+});
+
+test('the digest of a file without its appended signature is told apart from that of all of it', () => {
+  const entry = parsed(`10 ${'1'.repeat(40)} ima-modsig sha256:${D} ${NAME}  sha256:${'0'.repeat(64)} 3082`);
+  assert.deepEqual([entry.fileDigest.hex, entry.appendedDigest?.hex], [D, '0'.repeat(64)]);
+  assert.equal(parsed(`10 ${'1'.repeat(40)} ima-modsig sha256:${D} ${NAME}   `).appendedDigest, undefined);
+});

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { DecodeError } from '@keylime/core/codec';
+import { digest } from '@keylime/core/digest';
+import fc from 'fast-check';
+import { decodeBinaryList } from './binary-list.ts';
+import { parseImaLine } from './entry.ts';
+
+const vector = (name: string) =>
+  readFileSync(new URL(`../../testing/vectors/debian12-uefi-vm/${name}`, import.meta.url));
+const D = '5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03';
+const NAME = '2f6f70742f64656d6f2f68656c6c6f';
+
+/** 03 section 1.8 and 1.9 of the reference. */
+const E1 = Buffer.from(
+  `0a000000ed93d318c7e44ae2d4b98c71c44e7c5caf4bd08606000000696d612d6e6740000000280000007368613235363a00${D}10000000${NAME}00`,
+  'hex',
+);
+const E5 = Buffer.from(
+  `0a000000a3f18a7a16b7923e41ed5dc969a50d19b3668c1803000000696d61f572d396fae9206628714fb2ce00f72e94f2258f0f000000${NAME}`,
+  'hex',
+);
+const lines = (...args: Parameters<typeof decodeBinaryList>) =>
+  [...decodeBinaryList(...args)].map((line) => line.toString('latin1'));
+
+test('the binary list of a real machine says what its ASCII list says', () => {
+  const ascii = vector('ima.txt').toString('latin1').split('\n').slice(0, -1);
+  const decoded = lines(vector('ima.bin'));
+  assert.ok(decoded.length > 300);
+  assert.deepEqual(decoded, ascii.slice(0, decoded.length));
+  assert.ok(ascii.length - decoded.length < 3, 'both were read at nearly the same time');
+});
+
+test('the examples of the reference decode, template ima without a length among them', () => {
+  assert.deepEqual(lines(Buffer.concat([E1, E5])), [
+    `10 ed93d318c7e44ae2d4b98c71c44e7c5caf4bd086 ima-ng sha256:${D} /opt/demo/hello`,
+    '10 a3f18a7a16b7923e41ed5dc969a50d19b3668c18 ima f572d396fae9206628714fb2ce00f72e94f2258f /opt/demo/hello',
+  ]);
+});
+
+test('decoded lines hash to their columns', () => {
+  for (const line of decodeBinaryList(Buffer.concat([E1, E5]))) {
+    const parsed = parseImaLine(line);
+    assert.ok(parsed.ok);
+    assert.equal(digest('sha1', parsed.value.templateInput).toString('hex'), parsed.value.templateHash);
+  }
+});
+
+test('a file of another algorithm, and one of a big-endian machine, are read when told so', () => {
+  const wide = Buffer.concat([E1.subarray(0, 4), digest('sha256', E1.subarray(-64)), E1.subarray(24)]);
+  assert.deepEqual(lines(wide, { logHashAlgorithm: 'sha256' }), [
+    `10 82844ce0522ab8c9721d25e9563cef7dd6979711a634bd112c502b8a8887cd09 ima-ng sha256:${D} /opt/demo/hello`,
+  ]);
+  const swapped = Buffer.from(E1);
+  for (const at of [0, 24, 34, 38, 82]) swapped.subarray(at, at + 4).reverse();
+  assert.deepEqual(lines(swapped, { bigEndian: true }), lines(E1));
+});
+
+test('a list cut anywhere is refused with the entry and the offset', () => {
+  for (let size = 1; size < E1.length; size++) {
+    assert.throws(
+      () => lines(Buffer.concat([E5, E1.subarray(0, size)])),
+      (error) => {
+        assert.ok(error instanceof DecodeError);
+        assert.match(error.message, /entry\[1\]/);
+        return true;
+      },
+    );
+  }
+});
+
+test('lengths that no kernel writes are refused before they are used', () => {
+  for (const at of [24, 34, 38, 82]) {
+    const wrong = Buffer.from(E1);
+    wrong.writeUInt32LE(0xffffffff, at);
+    assert.throws(() => lines(wrong), DecodeError);
+  }
+  const unknown = Buffer.from(E1);
+  unknown.write('imx-ng', 28, 'latin1');
+  assert.throws(() => lines(unknown), /template .*imx-ng.* is unknown/);
+});
+
+test('no bytes make the decoder fail in another way', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 400 }), fc.nat(E1.length), (bytes, at) => {
+      for (const list of [bytes, Buffer.concat([E1.subarray(0, at), bytes, E1.subarray(at)])]) {
+        try {
+          lines(list);
+        } catch (error) {
+          if (!(error instanceof DecodeError)) return false;
+        }
+      }
+      return true;
+    }),
+  );
+});
