@@ -61,9 +61,9 @@ export async function issueCaCertificate(
   options: CaOptions,
   now: Date,
   serial = 1,
+  name: x509.Name = distinguishedName(options, options.caName),
 ): Promise<x509.X509Certificate> {
   const publicKey = await x509PublicKey(key);
-  const name = distinguishedName(options, options.caName);
   return x509.X509CertificateGenerator.create({
     serialNumber: serialHex(serial),
     subject: name,
