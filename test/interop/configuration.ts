@@ -130,7 +130,7 @@ const verifierIni = (s: Settings) =>
       shutdown_drain_timeout: 10,
     },
     revocations: {
-      enabled_revocation_notifications: "['webhook']",
+      enabled_revocation_notifications: "['agent', 'webhook']",
       zmq_ip: '127.0.0.1',
       zmq_port: 8992,
       webhook_url: s.webhookUrl,
@@ -194,7 +194,8 @@ const tenantIni = (s: Settings) =>
 const CA_INI = ini({
   ca: {
     version: '2.6',
-    password: 'default',
+    // With `default` the existing tenant would ask for it on a terminal.
+    password: 'interop',
     cert_country: 'US',
     cert_ca_name: 'Keylime Certificate Authority',
     cert_state: 'MA',

@@ -122,7 +122,8 @@ async function layOut(
   undo.defer(software.stop);
   const recorder = await startRecorder(path('measurements'), software.port);
   const notifications: unknown[] = [];
-  if (combination.agent === 'theirs') undo.defer(await secureMount(path('agent')));
+  // Root's agents would mount it themselves and leave it behind.
+  if (process.getuid?.() === 0) undo.defer(await secureMount(path('agent')));
 
   const [verifier = 0, registrar = 0, registrarTls = 0, agent = 0, webhook = 0] = await freePorts(5);
   const ports: Ports = { verifier, registrar, registrarTls, agent };

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openSite, type Site, type SiteOptions } from './harness.ts';
 import { PARTS } from './launchers.ts';
@@ -38,6 +38,29 @@ const runtimePolicy = (allowed: ReadonlyMap<string, string>) => ({
   'ima-buf': {},
   'verification-keys': '',
 });
+
+/** Files that what comes with a payload writes. */
+const PAYLOAD_RAN = 'payload-ran';
+const ACTION_RAN = 'action-ran';
+const ACTION = 'local_action_tell.sh';
+
+/** What goes into the payload beside the certificates: a script, and a revocation action. */
+async function writePayload(folder: string): Promise<string> {
+  const include = join(folder, 'include');
+  await mkdir(include, { recursive: true });
+  const whole = (name: string) => `mv ${join(folder, name)}.part ${join(folder, name)}`;
+  const files = {
+    'autorun.sh': `#!/bin/sh\nls > ${join(folder, PAYLOAD_RAN)}.part && ${whole(PAYLOAD_RAN)}\n`,
+    [ACTION]: `#!/bin/sh\ncat "$1" > ${join(folder, ACTION_RAN)}.part && ${whole(ACTION_RAN)}\n`,
+    action_list: `${ACTION}\n`,
+  };
+  for (const [name, text] of Object.entries(files)) await writeFile(join(include, name), text);
+  return include;
+}
+
+/** The text of a file that a script writes sooner or later. */
+const written = (folder: string, name: string): Promise<string> =>
+  waitFor(name, () => readFile(join(folder, name), 'utf8').catch(() => undefined), { timeoutMs: 20_000 });
 
 /** Thrown by a step that saw the wrong thing; the message says what was expected and what came. */
 class Unexpected extends Error {}
@@ -124,13 +147,27 @@ const steps: readonly { readonly step: string; readonly run: (site: Site, folder
     },
   },
   {
-    step: 'tenant add',
-    run: async (site) => {
+    step: 'tenant add --cert --include',
+    run: async (site, folder) => {
+      const payload = ['--cert', join(folder, 'payload-ca'), '--include', await writePayload(folder)];
       // The agent listens a moment after its activation; the tenant retries by itself.
-      succeeded('add', await site.tenant('-c', 'add', '-u', site.agentId, '--runtime-policy-name', POLICY));
+      const add = ['-c', 'add', '-u', site.agentId, '--runtime-policy-name', POLICY, ...payload];
+      succeeded('add', await site.tenant(...add));
     },
   },
   { step: 'verifier attests: Get Quote, PASS', run: (site) => attests(site, 2) },
+  {
+    step: 'payload: its script ran among its files',
+    run: async (site, folder) => {
+      const files = (await written(folder, PAYLOAD_RAN)).trim().split('\n');
+      const expected = [
+        ...['RevocationNotifier-cert.crt', 'action_list', 'autorun.sh', 'cacert.crt', 'derived_tci_key'],
+        ...[`${site.agentId}-cert.crt`, `${site.agentId}-private.pem`, ACTION],
+      ];
+      const missing = expected.filter((name) => !files.includes(name));
+      expect(missing.length === 0, `the payload has no ${missing.join(', ')} but ${files.join(', ')}`);
+    },
+  },
   {
     step: 'tenant reglist, regstatus',
     run: async (site) => {
@@ -170,18 +207,6 @@ const steps: readonly { readonly step: string; readonly run: (site: Site, folder
       const status = jsonLine(succeeded('status', await site.tenant('-c', 'status', '-u', site.agentId)));
       const seen = field(status, site.agentId, 'operational_state');
       expect(seen === 'Get Quote', `status ends with operational_state ${JSON.stringify(seen)}`);
-    },
-  },
-  {
-    step: 'agent restarts with its old AK, attestation goes on',
-    run: async (site) => {
-      const path = `/v2.6/agents/${site.agentId}`;
-      const ak = async () => field((await site.get(site.ports.registrarTls, path)).body, 'results', 'aik_tpm');
-      const old = await ak();
-      await site.programs.agent?.stop();
-      await registers(site);
-      expect(old !== undefined && (await ak()) === old, 'the registrar has another AK after the restart');
-      await attests(site, attestations(await verifierRecord(site)) + 2);
     },
   },
   {
@@ -229,6 +254,14 @@ const steps: readonly { readonly step: string; readonly run: (site: Site, folder
     },
   },
   {
+    step: 'revocation action of the payload ran',
+    run: async (site, folder) => {
+      const message: unknown = JSON.parse(await written(folder, ACTION_RAN));
+      const seen = ['type', 'agent_id'].map((name) => field(message, name));
+      expect(String(seen) === `revocation,${site.agentId}`, `the action was told ${seen}`);
+    },
+  },
+  {
     step: 'tenant updateruntimepolicy, reactivate: PASS again',
     run: async (site, folder) => {
       const file = join(folder, 'wider-policy.json');
@@ -244,6 +277,19 @@ const steps: readonly { readonly step: string; readonly run: (site: Site, folder
         { timeoutMs: ATTESTED_MS },
       );
       await attests(site, before + 2);
+    },
+  },
+  // Late: the existing agent acts upon no revocation between a restart and the next payload.
+  {
+    step: 'agent restarts with its old AK, attestation goes on',
+    run: async (site) => {
+      const path = `/v2.6/agents/${site.agentId}`;
+      const ak = async () => field((await site.get(site.ports.registrarTls, path)).body, 'results', 'aik_tpm');
+      const old = await ak();
+      await site.programs.agent?.stop();
+      await registers(site);
+      expect(old !== undefined && (await ak()) === old, 'the registrar has another AK after the restart');
+      await attests(site, attestations(await verifierRecord(site)) + 2);
     },
   },
   {
