@@ -30,6 +30,7 @@ import { checkSettings } from './settings.ts';
 import { tpmAttester } from './tpm-attester.ts';
 import { agentDataOf, closeKeys, openKeys, readEkCertificates } from './tpm-keys.ts';
 import type { TpmSettings } from './tpm-settings.ts';
+import { subscribeToRevocations } from './zmq-revocations.ts';
 
 export type RunningAgent = {
   readonly agentId: AgentId;
@@ -125,6 +126,12 @@ export async function startAgent(
   const installed = () => revocations.payloadChanged();
   const bootstrap = openBootstrap({ agentId, payloadKey, secureFolder, settings: config, installed, log });
   opened.defer(() => bootstrap.close());
+
+  if (config.enable_revocation_notifications) {
+    const { revocation_notification_ip: host, revocation_notification_port: port } = config;
+    const subscription = subscribeToRevocations({ host, port, revocations, log });
+    opened.defer(() => subscription.close());
+  }
 
   const services: AgentServices = {
     ...{ agentId, apiVersions: servedVersions, attester, payloadKeyPem, measurementList, bootLog },

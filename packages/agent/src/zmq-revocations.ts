@@ -1,0 +1,119 @@
+import { connect, type Socket } from 'node:net';
+import { isJsonObject, parseJson } from '@keylime/core/json';
+import type { Log } from '@keylime/service/log';
+import type { Revocations } from './revocations.ts';
+import { GREETING_BYTES, greeting, isGreeting, readFrame, readyAndSubscribe } from './zmtp.ts';
+
+const MAX_FRAME_BYTES = 256 * 1024;
+const RECONNECT_MS = 5_000;
+const KEEP_ALIVE_MS = 30_000;
+/** The publisher must have answered by then. */
+const HANDSHAKE_MS = 10_000;
+
+/**
+ * Subscribes to the revocations that the existing verifier publishes over ZeroMQ, for as long as the agent runs: it connects
+ * again whenever the connection ends. What it receives takes the same way as a revocation over HTTPS.
+ */
+export function subscribeToRevocations(options: {
+  readonly host: string;
+  readonly port: number;
+  readonly revocations: Pick<Revocations, 'offer'>;
+  readonly log: Log;
+  readonly reconnectMs?: number;
+}): { readonly close: () => void } {
+  const { host, port, revocations, log, reconnectMs = RECONNECT_MS } = options;
+  const where = `${host}:${port}`;
+  let isClosed = false;
+  let isReported = false;
+  let socket: Socket;
+  let timer: NodeJS.Timeout | undefined;
+
+  function open(): void {
+    socket = connect({ host, port });
+    socket.setKeepAlive(true, KEEP_ALIVE_MS).setTimeout(HANDSHAKE_MS, () => socket.destroy());
+    let problem = 'the connection ended';
+    socket.once('error', ({ message }) => {
+      problem = message;
+    });
+    socket.once('close', () => {
+      if (isClosed) return;
+      if (!isReported)
+        log.warn('The publisher of revocations cannot be reached; it is tried again', { where, problem });
+      isReported = true;
+      timer = setTimeout(open, reconnectMs);
+    });
+    socket.write(greeting());
+    const take = reader({
+      subscribe: () => socket.write(readyAndSubscribe()),
+      subscribed: () => {
+        socket.setTimeout(0);
+        isReported = false;
+        log.info('Subscribed to revocations over ZeroMQ', { where });
+      },
+      message: (text) => void offer(text),
+    });
+    socket.on('data', (chunk) => {
+      try {
+        take(chunk);
+      } catch (cause) {
+        socket.destroy(
+          new Error(`no ZeroMQ publisher without security: ${cause instanceof Error ? cause.message : cause}`),
+        );
+      }
+    });
+  }
+
+  async function offer(text: string): Promise<void> {
+    const body = parseJson(text);
+    if (!isJsonObject(body) || typeof body.msg !== 'string' || typeof body.signature !== 'string') {
+      return log.warn('What arrived over ZeroMQ is no revocation', { where });
+    }
+    const { msg, signature } = body;
+    if (!(await revocations.offer({ msg, signature }))) log.error('A revocation is lost: too many wait', { where });
+  }
+
+  open();
+  return {
+    close() {
+      isClosed = true;
+      clearTimeout(timer);
+      socket.destroy();
+    },
+  };
+}
+
+/** Takes what the publisher sends, in pieces of any size. Throws if it is not ZMTP. */
+function reader(events: {
+  readonly subscribe: () => void;
+  readonly subscribed: () => void;
+  readonly message: (text: string) => void;
+}): (chunk: Buffer) => void {
+  let bytes = Buffer.alloc(0);
+  let stage: 'greeting' | 'ready' | 'messages' = 'greeting';
+  let isPart = false;
+  return (chunk) => {
+    bytes = Buffer.concat([bytes, chunk]);
+    if (stage === 'greeting') {
+      if (bytes.length < GREETING_BYTES) return;
+      if (!isGreeting(bytes.subarray(0, GREETING_BYTES))) throw new Error('another protocol');
+      bytes = bytes.subarray(GREETING_BYTES);
+      stage = 'ready';
+      events.subscribe();
+    }
+    for (let next = readFrame(bytes, MAX_FRAME_BYTES); next !== undefined; next = readFrame(bytes, MAX_FRAME_BYTES)) {
+      bytes = bytes.subarray(next.size);
+      const { isCommand, hasMore, body } = next.frame;
+      if (isCommand) {
+        const name = body.toString('latin1', 1, 1 + (body[0] ?? 0));
+        if (name === 'ERROR') throw new Error('it refused the subscription');
+        if (name !== 'READY' || stage !== 'ready') continue;
+        stage = 'messages';
+        events.subscribed();
+      } else {
+        // Revocations have one part; what has several is not one.
+        if (stage === 'messages' && !hasMore && !isPart) events.message(body.toString('utf8'));
+        isPart = hasMore;
+      }
+    }
+  };
+}
