@@ -14,8 +14,8 @@ export type ImageLoad = {
   readonly devicePath: string;
 };
 
-/** Old shim and GRUB count one device path node too many, and alignment. */
-const MOST_TRAILING_BYTES = 16;
+/** What shim leaves behind a device path. */
+const MOST_TRAILING_BYTES = 9;
 
 /** @throws DecodeError */
 export function readImageLoad(reader: Reader, uintn: UintnSize, note: (quirk: Quirk) => void): ImageLoad {

@@ -15,7 +15,8 @@ export const QUIRKS = {
     'Old shim: EV_EFI_VARIABLE_AUTHORITY with a certificate but no SignatureOwner, and 6 bytes without meaning behind it.',
   shim_authority_digest_without_last_byte:
     'Old shim: the digest of an authority leaves the last byte of the event out.',
-  image_load_trailing_bytes: 'Shim before 15.3: up to 16 bytes without meaning behind the device path of an image.',
+  image_load_trailing_bytes:
+    'Shim: 8 or 9 bytes without meaning behind the device path of an image, or in place of one.',
   shim_stray_byte: 'Old shim: a byte behind the NUL of a variable name in an EV_IPL (`MokList\\0` AF).',
   boot_variable_digest_of_value: 'EV_EFI_VARIABLE_BOOT whose digest covers the value only, not its name (edk2, most).',
   config_variable_digest_of_value:

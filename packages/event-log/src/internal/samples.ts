@@ -21,7 +21,12 @@ export const variable = (name: string, data: Uint8Array, options: VariableOption
   return Buffer.concat([guidBytes(owner), ...lengths, utf16(name), data]);
 };
 
-export const signatureList = (type: Guid, owner: Guid, signatures: readonly Uint8Array[], header = Buffer.alloc(0)) => {
+export const signatureList = (
+  type: Guid,
+  owner: Guid,
+  signatures: readonly Uint8Array[],
+  header: Uint8Array = Buffer.alloc(0),
+) => {
   const size = 16 + (signatures[0]?.length ?? 0);
   const sizes = [28 + header.length + size * signatures.length, header.length, size].map((value) => number(value, 4));
   const entries = signatures.flatMap((signature) => [guidBytes(owner), signature]);
@@ -44,7 +49,11 @@ export const imageLoad = (devicePath: Uint8Array, uintn: 4 | 8 = 8): Buffer =>
     devicePath,
   ]);
 
-export const loadOption = (description: string, devicePath: Uint8Array, optional = Buffer.alloc(0)): Buffer =>
+export const loadOption = (
+  description: string,
+  devicePath: Uint8Array,
+  optional: Uint8Array = Buffer.alloc(0),
+): Buffer =>
   Buffer.concat([number(1, 4), number(devicePath.length, 2), utf16(`${description}\0`), devicePath, optional]);
 
 /** A GPT with one partition. */
