@@ -7,6 +7,9 @@ import { decodeRuntimePolicy, EMPTY_RUNTIME_POLICY_TEXT } from '@keylime/policie
 
 const EXCLUDES = Array.from({ length: 1000 }, (_, i) => `/var/lib/containers/storage/${i}/.*`);
 
+/** Runs in which code is compiled and the policy prepared, not counted. */
+const WARM_UP = 5;
+
 type Case = { readonly list: string; readonly quotedPcr: Buffer; readonly policy: string };
 
 /** Fields and both hashes of an `ima-ng` entry, made without the code that is measured. */
@@ -55,7 +58,7 @@ const median = (values: readonly number[]): number => values.toSorted((a, b) => 
 function ours({ list, quotedPcr, policy }: Case, entries: number, runs: number): number {
   const decoded = decodeRuntimePolicy(policy);
   if (!decoded.ok) throw new Error(decoded.problem[0].message);
-  const rates = Array.from({ length: runs + 2 }, () => {
+  const rates = Array.from({ length: runs + WARM_UP }, () => {
     const start = cpuSeconds();
     const { failureCount, certifiedEntries } = appraiseRuntimeIntegrity({
       list,
@@ -68,8 +71,7 @@ function ours({ list, quotedPcr, policy }: Case, entries: number, runs: number):
     if (failureCount > 0 || certifiedEntries !== entries) throw new Error('the list was refused');
     return entries / (cpuSeconds() - start);
   });
-  // The first two runs are for warming up.
-  return Math.round(median(rates.slice(2)));
+  return Math.round(median(rates.slice(WARM_UP)));
 }
 
 /** The existing verifier's function on the same list and policy, parsed beforehand as well. */
