@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { digest } from '@keylime/core/digest';
+import { type AttackedVerifier, GET_QUOTE, INVALID_QUOTE, startAttackedVerifier } from './verifier-harness.ts';
+
+/*
+ * Whatever stands in a list is judged: a failure of the list with the index of its entry, never an error of the service,
+ * which would leave the machine without a verdict.
+ */
+let verifier: AttackedVerifier;
+before(async () => {
+  verifier = await startAttackedVerifier();
+});
+after(() => verifier?.stop());
+
+const H = '1'.repeat(40);
+const D = `sha256:${'ab'.repeat(32)}`;
+const lines: readonly (readonly [what: string, line: string])[] = [
+  ['ten thousand fields', `10 ${H} ima-sig ${D} ${'x '.repeat(10_000)}\n`],
+  ['ten thousand spaces', `10 ${H} ima-ng ${D} ${' '.repeat(10_000)}\n`],
+  ['only spaces', `${' '.repeat(500)}\n`],
+  ['a NUL', `10 ${H} ima-ng ${D} /a\u0000b\n`],
+  ['what is no UTF-8', `10 ${H} ima-ng ${D} /\udcff\udc80\n`],
+  ['a lone surrogate', `10 ${H} ima-ng ${D} /\ud800\n`],
+  ['a carriage return', `10 ${H} ima-ng ${D} /a\r\n`],
+  ['line separators of Unicode', `10 ${H} ima-ng ${D} /a\u2028b\u0085c\n`],
+  ['a PCR that is no number', `ten ${H} ima-ng ${D} /a\n`],
+  ['a PCR beyond all', `99 ${H} ima-ng ${D} /a\n`],
+  ['a negative PCR', `-1 ${H} ima-ng ${D} /a\n`],
+  ['a hash of odd length', `10 ${H}1 ima-ng ${D} /a\n`],
+  ['a hash that is none', `10 ${'z'.repeat(40)} ima-ng ${D} /a\n`],
+  ['an empty hash', `10  ima-ng ${D} /a\n`],
+  ['an unknown template', `10 ${H} ima-nonsense ${D} /a\n`],
+  ['a template of every object', `10 ${H} __proto__ ${D} /a\n`],
+  ['a format without end', `10 ${H} ${'d-ng|'.repeat(5_000)}n-ng ${D} /a\n`],
+  ['an unknown digest algorithm', `10 ${H} ima-ng md6:${'ab'.repeat(32)} /a\n`],
+  ['a digest of another size', `10 ${H} ima-ng sha256:abcd /a\n`],
+  ['a digest of three parts', `10 ${H} ima-ng ima:sha256:${'ab'.repeat(32)} /a\n`],
+  ['a signature that is no hexadecimal', `10 ${H} ima-sig ${D} /a xyz\n`],
+  ['a signature of half a megabyte', `10 ${H} ima-sig ${D} /a ${'03'.repeat(500_000)}\n`],
+  ['a signature by Streebog', `10 ${H} ima-sig ${D} /a 03021200000001000100\n`],
+  ['template ima with a name that is too long', `10 ${H} ima ${'ab'.repeat(20)} /${'a'.repeat(300)}\n`],
+  [
+    'a buffer that starts like a key',
+    `10 ${H} ima-buf sha256:${digest('sha256', Buffer.from('30820122', 'hex')).toString('hex')} .ima 30820122\n`,
+  ],
+  ['metadata without end', `10 ${H} evm-sig ${D} /a 05 security.ima ffffffff 00 1 1 1\n`],
+  ['user ids beyond all', `10 ${H} evm-sig ${D} /a 05 security.ima 01000000 00 99999999999 1 1\n`],
+  ['nothing but a line of another kind', 'X'.repeat(100_000)],
+];
+
+for (const [n, [what, line]] of lines.entries()) {
+  test(`[MUST] a line with ${what} is a failure of the list`, async () => {
+    const agent = await verifier.agent(`input-${n}`);
+    agent.lie({});
+    agent.machine.append(line, Buffer.alloc(32, n));
+    await verifier.enrol(agent);
+    const status = await verifier.until(agent.id, ({ operational_state }) => operational_state > GET_QUOTE);
+    assert.equal(status.operational_state, INVALID_QUOTE);
+    assert.match(status.last_event_id ?? '', /^ima\./, JSON.stringify(status.last_failures));
+    const entry = status.last_failures.find(({ event_id }) => event_id !== 'ima.pcr_mismatch');
+    assert.equal((entry?.context as { index?: number } | undefined)?.index, 1, JSON.stringify(status.last_failures));
+    assert.ok(JSON.stringify(status).length < 20_000, 'what is told of it is bounded');
+  });
+}
+
+test('none of this was a fault of the service', () => {
+  assert.doesNotMatch(verifier.log(), /fault of this service|"level":50|internal\.verifier/);
+});
