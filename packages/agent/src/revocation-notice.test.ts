@@ -12,10 +12,10 @@ test('a notice of the existing verifier: its text is its id, and its local time 
   const notice = parseRevocationNotice(STOCK);
   assert.ok(notice);
   assert.match(notice.id, /^[0-9a-f]{64}$/);
-  const { type, agentId, address, certificateSerial, eventAtMs } = notice;
+  const { type, agentId, address, certificate, eventAtMs } = notice;
   assert.deepEqual(
-    [type, agentId, address, certificateSerial, eventAtMs],
-    ['revocation', '7c1f', '10.1.2.3', '3', undefined],
+    [type, agentId, address, certificate, eventAtMs],
+    ['revocation', '7c1f', '10.1.2.3', { serial: '3', subject: 'OU=53' }, undefined],
   );
 });
 
@@ -32,9 +32,15 @@ test('a notice of our verifier has an id and a time', () => {
 test('a serial number that is larger than a JavaScript number keeps exactly is kept exactly', () => {
   const serial = '158456325028528675187087900671';
   const metaData = (text: string) =>
-    parseRevocationNotice(JSON.stringify({ type: 'x', meta_data: text }))?.certificateSerial;
+    parseRevocationNotice(JSON.stringify({ type: 'x', meta_data: text }))?.certificate?.serial;
   assert.equal(metaData(`{"cert_serial": ${serial}, "subject": "x"}`), serial);
-  for (const odd of ['{"cert_serial": "3"}', '{"cert_serial": -3}', '{"cert_serial": 1.5}', '{}', '[]', 'x']) {
+  for (const odd of [
+    '{"cert_serial": "3", "subject": "x"}',
+    '{"cert_serial": -3, "subject": "x"}',
+    '{"cert_serial": 3}',
+    '{}',
+    'x',
+  ]) {
     assert.equal(metaData(odd), undefined, odd);
   }
 });

@@ -11,8 +11,8 @@ export type RevocationNotice = {
   readonly agentId: string | undefined;
   /** Address of the machine; `undefined` if it is a name, or none. */
   readonly address: string | undefined;
-  /** Serial number of the certificate that came with the machine's payload, decimal. */
-  readonly certificateSerial: string | undefined;
+  /** The certificate that came with the machine's payload: its serial number, decimal, and subject (RFC 4514). */
+  readonly certificate: { readonly serial: string; readonly subject: string } | undefined;
   /** When it happened, in milliseconds since 1970; only our verifiers say it in a way that can be relied upon. */
   readonly eventAtMs: number | undefined;
   /** All of it, for actions. */
@@ -31,19 +31,20 @@ export function parseRevocationNotice(msg: string): RevocationNotice | undefined
     agentId: typeof agentId === 'string' ? agentId : undefined,
     // An address with a zone, such as fe80::1%eth0, means nothing on this machine.
     address: typeof ip === 'string' && isIP(ip) !== 0 && !ip.includes('%') ? ip : undefined,
-    certificateSerial: serialOf(json.meta_data),
+    certificate: certificateOf(json.meta_data),
     eventAtMs: Number.isNaN(eventAtMs) ? undefined : eventAtMs,
     json,
   };
 }
 
 /** `meta_data` is JSON in a string, and a serial number may be larger than what a JavaScript number keeps exactly. */
-function serialOf(metaData: Json | undefined): string | undefined {
+function certificateOf(metaData: Json | undefined): RevocationNotice['certificate'] {
   if (typeof metaData !== 'string') return undefined;
   const fields = parseJson(metaData);
-  if (!isJsonObject(fields)) return undefined;
-  const { cert_serial: serial } = fields;
-  if (typeof serial === 'number' && Number.isSafeInteger(serial) && serial >= 0) return String(serial);
-  const digits = /"cert_serial"\s*:\s*(\d{1,60})\s*[,}]/.exec(metaData)?.[1];
-  return typeof serial === 'number' ? digits : undefined;
+  if (!isJsonObject(fields) || typeof fields.subject !== 'string' || typeof fields.cert_serial !== 'number')
+    return undefined;
+  const serial = Number.isSafeInteger(fields.cert_serial)
+    ? String(fields.cert_serial)
+    : /"cert_serial"\s*:\s*(\d{1,60})\s*[,}]/.exec(metaData)?.[1];
+  return serial === undefined || !/^\d+$/.test(serial) ? undefined : { serial, subject: fields.subject };
 }

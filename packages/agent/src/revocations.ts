@@ -1,10 +1,10 @@
 import path from 'node:path';
 import { isRevocationSigned } from '@keylime/payload/revocation-signature';
 import type { Log } from '@keylime/service/log';
-import { blockPeer, peerToBlock } from './block-peer.ts';
+import type { BuiltInAction } from './built-in-actions.ts';
 import { type ActionSettings, runActions } from './revocation-actions.ts';
 import { readRevocationKey } from './revocation-certificate.ts';
-import { parseRevocationNotice, type RevocationNotice } from './revocation-notice.ts';
+import { parseRevocationNotice } from './revocation-notice.ts';
 import { type Handled, openRevocationQueue, type ReceivedRevocation } from './revocation-queue.ts';
 import { openSeenNotices } from './seen-notices.ts';
 
@@ -15,9 +15,6 @@ export type Revocations = {
   readonly payloadChanged: () => Promise<void>;
   readonly close: () => Promise<void>;
 };
-
-/** Something that this program itself does about a revoked machine. */
-export type BuiltInAction = (notice: RevocationNotice) => Promise<void>;
 
 /** Without a certificate a message waits this long for the payload that brings one, as after a reboot. */
 export const WAIT_FOR_CERTIFICATE_MS = 10 * 60_000;
@@ -86,21 +83,5 @@ export async function openRevocations(options: {
       stopping.abort();
       await queue.close();
     },
-  };
-}
-
-/** Blocks a revoked machine in nftables. A machine that is only out of reach is left alone. */
-export function blockingAction(ownAgentId: string, log: Log): BuiltInAction {
-  return async (notice) => {
-    if (notice.type !== 'revocation') return;
-    const address = peerToBlock(notice, ownAgentId);
-    if (!address.ok) return log.info('The reported machine is not blocked', { problem: address.problem });
-    log.info('Executing revocation action revocation_block_peer', { address: address.value });
-    try {
-      await blockPeer(address.value);
-      log.info('The revoked machine is blocked', { address: address.value });
-    } catch (cause) {
-      log.error('The revoked machine cannot be blocked', { address: address.value, reason: cause });
-    }
   };
 }

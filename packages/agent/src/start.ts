@@ -13,16 +13,16 @@ import type { Tpm } from '@keylime/tpm/tpm';
 import { readAgentData, writeAgentData } from './agent-data-file.ts';
 import { AgentError } from './agent-error.ts';
 import { resolveAgentId } from './agent-name.ts';
-import { checkBlocking } from './block-peer.ts';
 import { openBootLog } from './boot-log.ts';
 import { openBootstrap } from './bootstrap.ts';
+import { type BuiltInAction, openBuiltInActions } from './built-in-actions.ts';
 import { watchCertificate } from './certificate-watch.ts';
 import { deviceIdentitySettings } from './device-identity.ts';
 import { openMeasurementList } from './measurement-list.ts';
 import { removeOthers, UNZIPPED } from './payload-files.ts';
 import { becomeUser, type Credentials } from './privileges.ts';
 import { registerAgent } from './registration.ts';
-import { blockingAction, openRevocations, type Revocations } from './revocations.ts';
+import { openRevocations, type Revocations } from './revocations.ts';
 import type { AgentServices } from './routes.ts';
 import { openSecureMount } from './secure-mount.ts';
 import { buildAgentServer, changeCertificate, readClientCas } from './server.ts';
@@ -81,7 +81,6 @@ export async function startAgent(
     log,
   });
   becomeUser(config.run_as, options.credentials, log);
-  if (config.revocation_block_peer) await checkBlocking();
   await removeOthers(secureFolder);
 
   const kept = await readAgentData(config.agent_data_path, log);
@@ -100,6 +99,7 @@ export async function startAgent(
   const { uuid, keylime_dir: keylimeDir } = config;
   const agentId = await resolveAgentId({ uuid, ekHash: keys.ekHash, keylimeDir });
   log.info(`Agent UUID: ${agentId}`);
+  const builtIn = await openBuiltInActions(config, agentId, log);
   const device = config.enable_iak_idevid ? await deviceIdentitySettings(config, settings.hierarchyAuth) : undefined;
   const ekCertificates = await readEkCertificates(keys.tpm, settings, log);
 
@@ -121,7 +121,7 @@ export async function startAgent(
   };
   await registerAs(certificate?.certificatePem ?? 'disabled');
 
-  const revocations = await openRevocationsOf(config, { agentId, secureFolder, log });
+  const revocations = await openRevocationsOf(config, { builtIn, secureFolder, log });
   opened.defer(() => revocations.close());
   const installed = () => revocations.payloadChanged();
   const bootstrap = openBootstrap({ agentId, payloadKey, secureFolder, settings: config, installed, log });
@@ -160,7 +160,11 @@ export async function startAgent(
 
 function openRevocationsOf(
   config: AgentConfig,
-  { agentId, secureFolder, log }: { readonly agentId: AgentId; readonly secureFolder: string; readonly log: Log },
+  {
+    builtIn,
+    secureFolder,
+    log,
+  }: { readonly builtIn: readonly BuiltInAction[]; readonly secureFolder: string; readonly log: Log },
 ): Promise<Revocations> {
   return openRevocations({
     certificatePath: config.revocation_cert,
@@ -172,7 +176,7 @@ function openRevocationsOf(
       workFolder: config.keylime_dir,
       timeoutSeconds: config.revocation_action_timeout,
     },
-    builtIn: config.revocation_block_peer ? [blockingAction(agentId, log)] : [],
+    builtIn,
     log,
   });
 }

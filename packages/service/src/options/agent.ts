@@ -180,6 +180,13 @@ export const agentOptions = {
     false,
     'Built-in revocation action: drop all packets from and to a revoked machine, with nftables.',
   ),
+  revocation_crl_ca_dir: custom(
+    'path',
+    '',
+    'Built-in revocation action: folder of the CA on whose CRL the certificate of a revoked machine is put; empty means none.',
+    (raw, { workDir }) => good(strip(raw) === '' ? undefined : path.resolve(workDir, strip(raw))),
+  ),
+  revocation_crl_ca_password: secret('Password of the key store in `revocation_crl_ca_dir`.'),
   revocation_cert: file(
     'secure/unzipped/RevocationNotifier-cert.crt',
     'Certificate that revocations must be signed with.',
