@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { failureLines } from './failure-lines.ts';
+
+test('a failure is one line that says where and why', () => {
+  const context = {
+    message: "Hashes for file /usr/bin/tool don't match",
+    index: 17,
+    path: '/usr/bin/tool',
+    template: 'ima-sig',
+    first_index: 3,
+    got: 'bb',
+    got_package: 'tool 1.1-1',
+    expected: ['a1', 'a2', 'a3', 'a4'],
+    expected_packages: ['tool 1.0-1'],
+    listed_for: ['/usr/bin/copy'],
+    signature: 'key_unknown',
+    key_id: '93a5d39b',
+  };
+  assert.deepEqual(failureLines({ last_failures: [{ event_id: 'ima.x', context }] }), [
+    "ima.x: Hashes for file /usr/bin/tool don't match; entry 17, ima-sig; first seen at entry 3; found bb; which is of tool 1.1-1; expected a1 or a2 or a3 and 1 more; of tool 1.0-1; the digest found is listed for /usr/bin/copy; signature: key unknown; key 93a5d39b",
+  ]);
+});
+
+test('failures without a place, and records of verifiers that tell none, are fine', () => {
+  const failure = { event_id: 'ima.pcr_mismatch', context: { message: 'm' } };
+  assert.deepEqual(failureLines({ last_failures: [failure, { event_id: 'x' }, 1] }), ['ima.pcr_mismatch: m', 'x: ']);
+  assert.deepEqual(failureLines({}), []);
+  assert.deepEqual(failureLines({ last_failures: null }), []);
+});

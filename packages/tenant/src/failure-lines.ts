@@ -1,0 +1,37 @@
+import { isJsonObject, type Json } from '@keylime/core/json';
+
+/**
+ * The failures in a verifier's record, each as one line for people: what it is, where in the measurement list, and what
+ * is known about path and digest. A verifier that does not tell failures has none.
+ */
+export function failureLines(record: { readonly [key: string]: Json }): readonly string[] {
+  const failures = record.last_failures;
+  return Array.isArray(failures) ? failures.filter(isJsonObject).map(failureLine) : [];
+}
+
+function failureLine({ event_id: event, context }: { readonly [key: string]: Json }): string {
+  const about = isJsonObject(context) ? context : {};
+  const parts = [
+    text(about.message),
+    about.index === undefined ? '' : `entry ${text(about.index)}${about.template ? `, ${text(about.template)}` : ''}`,
+    about.first_index === undefined ? '' : `first seen at entry ${text(about.first_index)}`,
+    about.got === undefined ? '' : `found ${text(about.got)}`,
+    about.got_package === undefined ? '' : `which is of ${text(about.got_package)}`,
+    about.expected === undefined || about.expected === null ? '' : `expected ${list(about.expected, ' or ')}`,
+    about.expected_packages === undefined ? '' : `of ${list(about.expected_packages, ' or ')}`,
+    about.listed_for === undefined ? '' : `the digest found is listed for ${list(about.listed_for, ', ')}`,
+    about.signature === undefined ? '' : `signature: ${text(about.signature).replaceAll('_', ' ')}`,
+    about.key_id === undefined ? '' : `key ${text(about.key_id)}`,
+  ];
+  return `${text(event)}: ${parts.filter((part) => part !== '').join('; ')}`;
+}
+
+const text = (value: Json | undefined): string => (typeof value === 'string' ? value : JSON.stringify(value ?? null));
+
+const MOST = 3;
+
+function list(value: Json, between: string): string {
+  if (!Array.isArray(value)) return text(value);
+  const more = value.length > MOST ? ` and ${value.length - MOST} more` : '';
+  return value.slice(0, MOST).map(text).join(between) + more;
+}
