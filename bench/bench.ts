@@ -6,6 +6,7 @@ type Benchmark = { readonly run: (args: readonly string[]) => Promise<object> };
 const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   'quote-verify': () => import('./quote-verify.ts'),
   'ima-replay': () => import('./ima-replay.ts'),
+  'event-log': () => import('./event-log.ts'),
   'pull-fleet': () => import('./pull-fleet.ts'),
 };
 

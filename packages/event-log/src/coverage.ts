@@ -41,10 +41,10 @@ export type CoveredData =
 export function measuredIn(event: BootEvent, bank: HashAlgorithm): MeasuredEvent | undefined {
   const digest = event.digests.get(bank);
   if (digest === undefined || event.type === 'EV_NO_ACTION') return undefined;
-  const { digests: _, ...common } = event;
-  const found = findCover(event, (bytes) => digestHex(bank, bytes) === digest);
-  const quirks = found.quirk === undefined ? event.quirks : [...event.quirks, found.quirk];
-  return { ...common, quirks, bank, digest, coverage: found.coverage };
+  const { coverage, quirk } = findCover(event, (bytes) => digestHex(bank, bytes) === digest);
+  const quirks = quirk === undefined ? event.quirks : [...event.quirks, quirk];
+  const { index, offset, pcr, typeId, type, sealed } = event;
+  return { index, offset, pcr, typeId, type, bank, digest, coverage, quirks, sealed };
 }
 
 /** The data that the event's digest covers; `undefined` where it covers none. */

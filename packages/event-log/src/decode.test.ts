@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { hintBytes, hintData, measuredIn } from './coverage.ts';
-import { decodeEventLog, LARGEST_LOG, MOST_EVENTS } from './decode.ts';
+import { decodeEventLog, LARGEST_LOG, MOST_EVENTS, MOST_PROBLEMS } from './decode.ts';
 import { type EventToEncode, encodeEventLog, encodeSha1Log } from './encode.ts';
 import { EVENT_TYPES } from './event-type.ts';
 import { ascii, number } from './internal/samples.ts';
@@ -69,6 +69,16 @@ test('more records than fit a machine are refused, and those before them kept', 
     [['too_many_events', MOST_EVENTS]],
   );
   assert.equal(log.events.length, MOST_EVENTS);
+});
+
+test('a log with hundreds of problems is not read further', () => {
+  const bad: EventToEncode = { pcr: 7, type: 'EV_SEPARATOR', data: ascii('x') };
+  const log = decodeEventLog(encodeEventLog(['sha256'], Array(MOST_PROBLEMS + 10).fill(bad)));
+  assert.equal(log.events.length, 1 + MOST_PROBLEMS);
+  assert.deepEqual(
+    [log.problems.length, log.problems.at(-1)?.kind, log.problems.at(-1)?.index],
+    [MOST_PROBLEMS + 1, 'too_many_problems', MOST_PROBLEMS + 1],
+  );
 });
 
 for (const [what, field, problem, change] of [

@@ -20,8 +20,11 @@ import type { UintnSize } from './uintn.ts';
 
 /** Bytes of the largest log that is read. */
 export const LARGEST_LOG = 16 * 1024 * 1024;
-/** The most records that are read. */
-export const MOST_EVENTS = 65_536;
+/** The most records that are read: a hundred times as many as the longest log that we know. */
+export const MOST_EVENTS = 16_384;
+
+/** The most problems that are reported: a log with as many is not read further. */
+export const MOST_PROBLEMS = 256;
 
 /**
  * Decodes a TCG boot event log, the bytes of `binary_bios_measurements`: SHA-1 only (TCG EFI Platform Specification 1.22)
@@ -46,12 +49,16 @@ export function decodeEventLog(bytes: Uint8Array): EventLog {
   const reader = new Reader(log, header.end);
   let index = events.length;
   for (; reader.offset < log.length; index++) {
+    const { offset } = reader;
     if (index === MOST_EVENTS) {
       const problem = `more than ${MOST_EVENTS} records`;
-      problems.push({ kind: 'too_many_events', index, offset: reader.offset, field: '', problem });
+      problems.push({ kind: 'too_many_events', index, offset, field: '', problem });
       break;
     }
-    const { offset } = reader;
+    if (problems.length >= MOST_PROBLEMS) {
+      problems.push({ kind: 'too_many_problems', index, offset, field: '', problem: 'the rest is not read' });
+      break;
+    }
     try {
       const record = sizes === undefined ? readPcrEvent(reader) : readPcrEvent2(reader, sizes);
       events.push(readEvent(log, record, index, banks, uintn, problems));

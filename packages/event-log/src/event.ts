@@ -33,6 +33,7 @@ export type EventProblem = {
     | 'log_empty'
     | 'log_too_large'
     | 'too_many_events'
+    | 'too_many_problems'
     /** The Spec ID event contradicts itself. */
     | 'spec_id_malformed'
     /** The record has no end that can be believed; up to the next event it was left out. */

@@ -1,4 +1,4 @@
-import { type Decoded, fixedBytes, Reader, restBytes, struct, u32le } from '@keylime/core/codec';
+import { type Decoded, Reader, restBytes, struct, u32le } from '@keylime/core/codec';
 import { type Guid, guid } from './guid.ts';
 
 /** EFI_SIGNATURE_DATA (UEFI 2.10, 32.4.1): a certificate, a hash or a key, and who put it there. */
@@ -26,10 +26,11 @@ function readList(reader: Reader): EfiSignatureList {
   }
   reader.take(headerSize);
   const start = reader.take(room);
-  const signature = struct({ owner: guid, data: fixedBytes(signatureSize - 16) });
-  const inner = new Reader(reader.bytes, start, start + room, reader.path);
   const signatures: EfiSignatureData[] = [];
-  while (inner.offset < inner.end) signatures.push(signature.read(inner));
+  for (let offset = start; offset < reader.offset; offset += signatureSize) {
+    const end = offset + signatureSize;
+    signatures.push(EfiSignatureData.read(new Reader(reader.bytes, offset, end)));
+  }
   return { type, listSize, headerSize, signatureSize, signatures };
 }
 
