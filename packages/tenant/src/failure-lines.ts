@@ -12,7 +12,7 @@ export function failureLines(record: { readonly [key: string]: Json }): readonly
 function failureLine({ event_id: event, context }: { readonly [key: string]: Json }): string {
   const about = isJsonObject(context) ? context : {};
   const parts = [
-    text(about.message),
+    about.message === undefined ? '' : text(about.message),
     about.index === undefined ? '' : `entry ${text(about.index)}${about.template ? `, ${text(about.template)}` : ''}`,
     about.first_index === undefined ? '' : `first seen at entry ${text(about.first_index)}`,
     about.got === undefined ? '' : `found ${text(about.got)}`,
