@@ -1,6 +1,8 @@
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -29,6 +31,8 @@ export type Trial = {
 };
 
 const AGENT_ID = 'd432fbb3-d2f1-4a97-9ef7-75bd81c00000';
+/** A tmpfs on Linux. */
+const MEMORY = '/dev/shm';
 const POLL_MS = 10;
 const START_TIMEOUT_MS = 60_000;
 
@@ -43,11 +47,11 @@ export async function startTrial(
   await rm(folder, { recursive: true, force: true });
   const services = join(folder, 'services');
   // The agent keeps payloads in memory, and only root could mount some.
-  const agentFolder = await mkdtemp('/dev/shm/keylime-up-');
+  const agentFolder = await mkdtemp(join(existsSync(MEMORY) ? MEMORY : tmpdir(), 'keylime-up-'));
   const store = join(services, 'tpm_cert_store');
   for (const one of [services, agentFolder, store, join(folder, 'logs')])
     await mkdir(one, { recursive: true, mode: 0o700 });
-  const closers: (() => Promise<void>)[] = [() => rm(agentFolder, { recursive: true, force: true })];
+  const closers: (() => Promise<void>)[] = [() => removeAgentFolder(agentFolder)];
   const stop = async () => {
     for (const close of closers.splice(0).reverse()) await close();
   };
@@ -139,6 +143,12 @@ export async function startTrial(
     await stop();
     throw error;
   }
+}
+
+/** An agent of root's has mounted memory there if `MEMORY` is none. */
+async function removeAgentFolder(folder: string): Promise<void> {
+  await execute('umount', [join(folder, 'secure')], {});
+  await rm(folder, { recursive: true, force: true });
 }
 
 /** Polls until `condition` holds; rejects if a service ends or time runs out. */
