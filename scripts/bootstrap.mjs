@@ -30,6 +30,7 @@ const commands = {
     ],
   },
   bench: { needs: ['swtpm', 'swtpm_setup'], node: ['bench/bench.ts'] },
+  fuzz: { needs: [], node: ['test/fuzz/fuzz.ts'] },
   interop: { needs: ['swtpm', 'swtpm_setup', 'openssl'], node: ['test/interop/matrix.ts'] },
 };
 
