@@ -32,6 +32,8 @@ export type AttackedVerifier = {
   readonly until: (id: string, condition: (status: AgentStatus) => boolean) => Promise<AgentStatus>;
   /** Outcomes of the rounds with this agent so far; of a verifier in this process only. */
   readonly outcomes: (id: string) => readonly string[];
+  /** Resolves when the database is asked the next question of this kind; of a verifier in this process only. */
+  readonly statement: (pattern: RegExp) => Promise<void>;
   readonly log: () => string;
   /** SIGKILL for a process; a verifier in this process stops. */
   readonly kill: () => Promise<void>;
@@ -144,6 +146,7 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
   const env = await writeFolder(folder, { ca, server, client }, options);
   const agents: LyingAgent[] = [];
   const outcomes = new Map<string, string[]>();
+  let listeners: { readonly pattern: RegExp; readonly resolve: () => void }[] = [];
   let log = '';
   const take = (text: string) => {
     log += text;
@@ -162,6 +165,10 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
     const sink = openLog({ name: 'keylime.verifier', level: 'info', destination: { write: take } });
     running = await startVerifier({ ...config, port: 0 }, loadCaConfig({ env }).config, sink, {
       onRound: (id, outcome) => outcomes.set(id, [...(outcomes.get(id) ?? []), outcome]),
+      onStatement: (sql) => {
+        for (const { pattern, resolve } of listeners) if (pattern.test(sql)) resolve();
+        listeners = listeners.filter(({ pattern }) => !pattern.test(sql));
+      },
     });
     port = running.address.port;
   };
@@ -218,6 +225,7 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
       }
     },
     outcomes: (id) => outcomes.get(id) ?? [],
+    statement: (pattern) => new Promise((resolve) => listeners.push({ pattern, resolve })),
     log: () => log,
     kill,
     start,

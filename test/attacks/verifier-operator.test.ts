@@ -53,16 +53,16 @@ let blockers = 0;
  */
 async function whileJudged(agent: LyingAgent, action: () => Promise<unknown>): Promise<void> {
   const answered = async (one: LyingAgent, list: (truth: string) => string) => {
-    const sent = Promise.withResolvers<void>();
+    // The policy is looked up for the other thread when the answer is there.
+    const read = verifier.statement(/from "runtime_policies" where "checksum"/);
     one.lie({
       results: (truth) => ({ ...truth, ima_measurement_list: list(String(truth.ima_measurement_list)) }),
-      respond: (_, response, truth) => response.writeHead(200).end(truth(), () => sent.resolve()),
     });
-    await sent.promise;
-    await sleep(30); // until the verifier has read it
+    await read;
+    one.lie({ respond: () => {} });
   };
   const blocker = await enrolled(`blocker-${blockers++}`);
-  await answered(blocker, () => entry.line.repeat(400_000));
+  await answered(blocker, () => entry.line.repeat(500_000));
   // Entries beyond the quote make it long; that it passes would show.
   await answered(agent, (truth) => truth + entry.line.repeat(6_000));
   const before = verifier.outcomes(agent.id).length;
