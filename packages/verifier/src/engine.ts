@@ -162,12 +162,8 @@ export function openEngine(parts: EngineParts): Engine {
       const asked = (await agents.list()).filter(isAsked);
       const spanMs = Math.max(1000, settings.quoteIntervalMs);
       for (const [n, agent] of asked.entries()) {
-        try {
-          enliven(agent);
-          scheduler.schedule(agent.id, (n / asked.length) * spanMs);
-        } catch (error) {
-          log.error('An enrolled agent cannot be attested', { agent: agent.id, error });
-        }
+        // One that cannot be made ready fails in its rounds, over and over, where it is seen and mended.
+        scheduler.schedule(agent.id, (n / asked.length) * spanMs);
       }
       log.info(`Attesting ${asked.length} agents`, { interval_ms: settings.quoteIntervalMs });
     },

@@ -48,6 +48,7 @@ async function main(): Promise<void> {
     process.exit(0);
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void stop(signal).catch(fail));
+  process.on('SIGHUP', () => void verifier?.certificates.renew());
 
   while (verifier !== undefined) {
     const error = await verifier.broken;

@@ -1,3 +1,4 @@
+import type { Server as HttpsServer } from 'node:https';
 import { getCACertificates } from 'node:tls';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
@@ -10,6 +11,9 @@ import { forVersions } from '@keylime/service/http-routes';
 import { buildHttpServer } from '@keylime/service/http-server';
 import type { Log } from '@keylime/service/log';
 import { migrate } from '@keylime/service/migrate';
+import { replaceableClient } from '@keylime/service/replaceable-client';
+import { changeServerTls } from '@keylime/service/tls';
+import { type TlsWatch, watchTls } from '@keylime/service/tls-watch';
 import { writeGroup } from '@keylime/service/write-group';
 import { sqlAgentStore } from './agent-store.ts';
 import { openAppraisalPool } from './appraisal-pool.ts';
@@ -28,11 +32,18 @@ import { runtimePolicyRoutes } from './routes/runtime-policies.ts';
 import { verifyRoutes } from './routes/verify.ts';
 import { unservedRoutes, versionRoutes } from './routes/versions.ts';
 import type { VerifierTables } from './tables.ts';
-import { openTlsMaterial } from './tls-material.ts';
+import {
+  openTlsMaterial,
+  provideTlsMaterial,
+  readTlsMaterial,
+  type TlsMaterial,
+  tlsMaterialFiles,
+} from './tls-material.ts';
 import { deliverToWebhook, type Post } from './webhook.ts';
 
 export type RunningVerifier = {
   readonly address: ListenAddress;
+  readonly certificates: TlsWatch;
   /** Resolves if the verifier can not go on; the process is to stop. */
   readonly broken: Promise<Error>;
   /** Finishes what is under way, up to `shutdown_drain_timeout`, and stops. */
@@ -66,6 +77,8 @@ export async function startVerifier(
   };
   try {
     const material = await openTlsMaterial(config, ca, log);
+    /** Who uses certificates, and wants to hear of others. */
+    const usesOfTls: ((fresh: TlsMaterial) => void)[] = [];
     const pinnedKeys = await readPolicyKeys(config.runtime_policy_signature_keys, config.workDir);
     if (config.require_allow_list_signatures && pinnedKeys.length === 0) {
       log.warn('Policies are checked with the keys that come with them: name keys in runtime_policy_signature_keys');
@@ -111,13 +124,14 @@ export async function startVerifier(
       maxIdleConnections: 512,
     });
     closers.unshift(() => clients.close());
+    usesOfTls.push(({ client }) => clients.changeCertificate(client));
     const pool = openAppraisalPool({ workers: 1, maxWaiting: 32, taskTimeoutMs: 60_000 });
     closers.unshift(() => pool.close());
     // Evidence of strangers never takes the place of an agent's.
     const publicPool = openAppraisalPool({ workers: 1, maxWaiting: 8, taskTimeoutMs: 30_000 });
     closers.unshift(() => publicPool.close());
 
-    const notifier = openWebhook(config, material, { outbox: sqlOutbox(db, write, verifierId), log });
+    const notifier = openWebhook(config, material, usesOfTls, { outbox: sqlOutbox(db, write, verifierId), log });
     if (notifier !== undefined) closers.unshift(() => notifier.close());
     const engine = openEngine({
       agents,
@@ -181,10 +195,23 @@ export async function startVerifier(
     forVersions(app, versions, verifyRoutes({ agents, pool: publicPool }));
     const address = await listenOn(app, { host: config.ip, port: config.port });
     closers.unshift(() => app.close());
+    usesOfTls.push(({ server }) => changeServerTls(app.server as unknown as HttpsServer, server));
+    const certificates = watchTls({
+      current: material,
+      files: tlsMaterialFiles(config),
+      renew: () => provideTlsMaterial(config, ca, log),
+      load: () => readTlsMaterial(config),
+      apply: (fresh) => {
+        for (const use of usesOfTls) use(fresh);
+      },
+      shown: ({ server, client }) => [server.certPem, client.certPem],
+      log,
+    });
+    closers.unshift(async () => certificates.close());
     log.info('Listening', { https: `${address.host}:${address.port}` });
     notifier?.wake();
     await engine.start();
-    return { address, broken: ownership.lost, close };
+    return { address, certificates, broken: ownership.lost, close };
   } catch (error) {
     await close().catch((closing: unknown) => log.error('Closing after a failed start went wrong', { error: closing }));
     throw error;
@@ -199,10 +226,8 @@ function violationsOf({ tomtou, ignore_tomtou_errors: legacy }: VerifierConfig):
 
 function openWebhook(
   config: VerifierConfig,
-  material: {
-    readonly client: Parameters<typeof openAgentClients>[0]['clientCertificate'];
-    readonly trustedServerCaPems: readonly string[];
-  },
+  material: TlsMaterial,
+  usesOfTls: ((fresh: TlsMaterial) => void)[],
   { outbox, log }: { readonly outbox: ReturnType<typeof sqlOutbox>; readonly log: Log },
 ) {
   const { enabled_revocation_notifications: enabled, webhook_url: webhookUrl } = config.revocations;
@@ -218,14 +243,17 @@ function openWebhook(
     return undefined;
   }
   const url = new URL(webhookUrl);
-  const client = openServerClient({
-    baseUrl: url.origin,
-    // Receivers are often public services: here, and only here, the operating system's CAs count too.
-    caPems: [...material.trustedServerCaPems, ...getCACertificates('system')],
-    clientCertificate: material.client,
-    timeoutMs: config.request_timeout * 1000,
-    maxResponseBytes: 1024 * 1024,
-  });
+  const connect = (tls: TlsMaterial) =>
+    openServerClient({
+      baseUrl: url.origin,
+      // Receivers are often public services: here, and only here, the operating system's CAs count too.
+      caPems: [...tls.trustedServerCaPems, ...getCACertificates('system')],
+      clientCertificate: tls.client,
+      timeoutMs: config.request_timeout * 1000,
+      maxResponseBytes: 1024 * 1024,
+    });
+  const client = replaceableClient(connect(material));
+  usesOfTls.push((fresh) => client.replace(connect(fresh)));
   const post: Post = async (json, headers) => {
     const { code } = await client.request({ method: 'POST', path: `${url.pathname}${url.search}`, headers, json });
     return code;

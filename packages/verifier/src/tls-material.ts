@@ -1,6 +1,9 @@
 import { readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
 import { ensureCa, ensureClientCertificate, ensureServerCertificate } from '@keylime/pki/ca-folder';
+import { caOptionsOf } from '@keylime/pki/ca-options';
 import { serverSubjectNames } from '@keylime/pki/subject-names';
+import { serviceCaPassword } from '@keylime/service/ca-password';
 import { type KeyPair, verifierCertificates } from '@keylime/service/certificate-paths';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import type { Log } from '@keylime/service/log';
@@ -20,33 +23,59 @@ export type TlsMaterial = {
 };
 
 /**
- * With `tls_dir = generate` the CA, the server's and the administrator's certificate are made in `cv_ca` where they are
- * missing, and renewed where they grow old (07 section 7 of the reference); every other folder is only read.
- * @throws TlsMaterialError, PkiError
+ * Makes and renews what `tls_dir = generate` asks for, then reads all of it.
+ * @throws TlsMaterialError, PkiError, PasswordError
  */
 export async function openTlsMaterial(config: VerifierConfig, ca: CaConfig, log: Log): Promise<TlsMaterial> {
+  await provideTlsMaterial(config, ca, log);
+  return readTlsMaterial(config);
+}
+
+/**
+ * With `tls_dir = generate` the CA, the server's and the administrator's certificate are made in `cv_ca` where they are
+ * missing, and renewed where they grow old (07 section 7 of the reference); every other folder is left alone.
+ * @throws PkiError, PasswordError
+ */
+export async function provideTlsMaterial(config: VerifierConfig, ca: CaConfig, log: Log): Promise<void> {
   const paths = verifierCertificates(config);
-  if (paths.generate) {
-    const folder = { dir: paths.directory, password: ca.password };
-    const made = await ensureCa(folder);
-    const names = await serverSubjectNames({
-      bindAddress: config.ip,
-      additional: config.cert_subject_alternative_names,
-    });
-    const server = await ensureServerCertificate({ ...folder, names, keyPassword: paths.server.password });
-    const client = await ensureClientCertificate({ ...folder, keyPassword: paths.client.password });
-    log.info('Certificates are in place', {
-      folder: paths.directory,
-      ca: made.provision,
-      server: server.provision,
-      client: client.provision,
-    });
-  }
-  const pair = async ({ key, certificate, password }: KeyPair, options: string) => ({
-    certPem: await read(certificate, options),
-    keyPem: await read(key, options),
-    passphrase: password || undefined,
+  if (!paths.generate) return;
+  const folder = { dir: paths.directory, password: serviceCaPassword(ca), options: caOptionsOf(ca) };
+  const made = await ensureCa(folder);
+  const names = await serverSubjectNames({
+    bindAddress: config.ip,
+    additional: config.cert_subject_alternative_names,
   });
+  const server = await ensureServerCertificate({ ...folder, names, keyPassword: paths.server.password });
+  const client = await ensureClientCertificate({ ...folder, keyPassword: paths.client.password });
+  const isNews = [made, server, client].some(({ provision }) => provision !== 'kept');
+  (isNews ? log.info : log.debug)('Certificates are in place', {
+    folder: paths.directory,
+    ca: made.provision,
+    server: server.provision,
+    client: client.provision,
+  });
+}
+
+/** The files that `readTlsMaterial` reads. */
+export function tlsMaterialFiles(config: VerifierConfig): readonly string[] {
+  const { server, client, trustedClientCa, trustedServerCa } = verifierCertificates(config);
+  const pairs = [server, client].flatMap(({ certificate, key }) => [certificate, key]);
+  return [...pairs, ...trustedClientCa, ...trustedServerCa];
+}
+
+/** Reads keys, certificates and CAs. @throws TlsMaterialError naming the file that cannot be used */
+export async function readTlsMaterial(config: VerifierConfig): Promise<TlsMaterial> {
+  const paths = verifierCertificates(config);
+  const pair = async (files: KeyPair, options: string) => {
+    const { key, certificate, password } = files;
+    const made = {
+      certPem: await read(certificate, options),
+      keyPem: await read(key, options),
+      passphrase: password || undefined,
+    };
+    requireUsable(made, files, options);
+    return made;
+  };
   const all = (files: readonly string[], option: string) => Promise.all(files.map((file) => read(file, option)));
   return {
     server: {
@@ -56,6 +85,17 @@ export async function openTlsMaterial(config: VerifierConfig, ca: CaConfig, log:
     client: await pair(paths.client, 'tls_dir, client_cert and client_key'),
     trustedServerCaPems: await all(paths.trustedServerCa, 'trusted_server_ca'),
   };
+}
+
+function requireUsable(pair: TlsMaterial['client'], { certificate, key }: KeyPair, options: string): void {
+  const { certPem: cert, keyPem, passphrase } = pair;
+  try {
+    createSecureContext({ cert, key: keyPem, ...(passphrase && { passphrase }) });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const advice = `check that they are PEM, belong together, and that the password is right; see ${options}`;
+    throw new TlsMaterialError(`Cannot use ${certificate} with ${key} (${why}): ${advice}.`, { cause });
+  }
 }
 
 async function read(file: string, options: string): Promise<string> {

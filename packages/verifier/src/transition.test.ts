@@ -126,12 +126,14 @@ test('an inconclusive round is neither pass nor fail, is asked again at once, an
   assert.equal(last.notification?.type, 'revocation');
 });
 
-test('a refusal fails at once, without retries and without an alarm', () => {
+test('a refusal fails at once, without retries, and is notified if the agent passed before', () => {
   const outcome: Outcome = { kind: 'refused', event: event('internal.verifier.no_quote', false) };
   const { record, nextDelayMs, notification } = transition(sampleAgent(), outcome, settings, NOW);
   assert.equal(record.state, 'failed');
   assert.equal(nextDelayMs, undefined);
   assert.equal(notification, undefined);
+  const attested = { ...sampleAgent(), attestationCount: 1 };
+  assert.equal(transition(attested, outcome, settings, NOW).notification?.type, 'comm_error');
 });
 
 test('another API version is remembered and used at once', () => {

@@ -119,9 +119,7 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
         recoverable: false,
         context: { message: `Agent was not reachable in ${unreachableRounds} attempts: ${outcome.reason}` },
       };
-      // Only a machine that was once attested is missed.
-      const notify = agent.attestationCount > 0 ? 'comm_error' : undefined;
-      return failed(record, { state: 'failed', notify, events: [event] }, settings);
+      return failed(record, { state: 'failed', notify: missed(agent), events: [event] }, settings);
     }
     case 'version_changed': {
       const inconclusiveRounds = agent.inconclusiveRounds + 1;
@@ -129,12 +127,16 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
       if (inconclusiveRounds <= settings.retry.maxRetries) return { record, nextDelayMs: 0 };
       const message = `The agent changed its API version ${inconclusiveRounds} times and was not attested`;
       const event = { eventId: 'internal.verifier.version_not_supported', recoverable: false, context: { message } };
-      return failed(record, { state: 'failed', notify: undefined, events: [event] }, settings);
+      return failed(record, { state: 'failed', notify: missed(agent), events: [event] }, settings);
     }
     case 'refused':
-      return failed(agent, { state: 'failed', notify: undefined, events: [outcome.event] }, settings);
+      // An attested machine that answers no more questions is missed as one that answers none.
+      return failed(agent, { state: 'failed', notify: missed(agent), events: [outcome.event] }, settings);
   }
 }
+
+/** Only a machine that was once attested is missed. */
+const missed = ({ attestationCount }: AgentRecord) => (attestationCount > 0 ? 'comm_error' : undefined);
 
 const quotedAlgorithms = (declared: AlgorithmNames) => ({
   hashAlg: declared.hash,
