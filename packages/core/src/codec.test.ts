@@ -26,6 +26,7 @@ import {
   u32,
   u32le,
   u64,
+  u64le,
   yesNo,
 } from './codec.ts';
 
@@ -128,6 +129,8 @@ test('a set bit that nobody declared, an unknown value and another constant do n
 test('integers are big-endian unless they say otherwise', () => {
   assert.deepEqual(encode(u32, 0x01020304), Buffer.of(1, 2, 3, 4));
   assert.deepEqual(encode(u32le, 0x01020304), Buffer.of(4, 3, 2, 1));
+  assert.deepEqual(encode(u64le, 0x0102030405060708n), Buffer.of(8, 7, 6, 5, 4, 3, 2, 1));
+  assert.equal(decode(u64le, Buffer.of(8, 7, 6, 5, 4, 3, 2, 1)), 0x0102030405060708n);
 });
 
 test('unused room in an array is ignored when read and zero when written', () => {

@@ -35,6 +35,7 @@ export type DataPlace = {
 export function readEventData(place: DataPlace, note: (quirk: Quirk) => void): EventData {
   const { log, start, end, pcr, type } = place;
   const bytes = log.subarray(start, end);
+  if (type === 'unknown') note('vendor_event_type');
   if (bytes.length === 0) return { kind: 'empty' };
   const reader = new Reader(log, start, end);
   switch (type) {
@@ -98,9 +99,7 @@ export function readEventData(place: DataPlace, note: (quirk: Quirk) => void): E
     case 'EV_EFI_SPDM_FIRMWARE_CONFIG':
     case 'EV_EFI_SPDM_DEVICE_POLICY':
     case 'EV_EFI_SPDM_DEVICE_AUTHORITY':
-      return { kind: 'bytes' };
     case 'unknown':
-      note('vendor_event_type');
       return { kind: 'bytes' };
   }
 }
