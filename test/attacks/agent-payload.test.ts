@@ -145,17 +145,19 @@ test('[MUST] the script has the rights of run_as, and the files belong to that u
 }, async (t) => {
   const one = await openAttackedAgent(t);
   const nobody = 65_534;
+  const rootOnly = mkdtempSync(path.join(tmpdir(), 'keylime-root-'));
+  t.after(() => rmSync(rootOnly, { recursive: true }));
   for (const name of ['.', 'cv_ca']) chownSync(path.join(one.home, name), nobody, nobody);
   chmodSync(one.home, 0o700);
   await one.start({ run_as: 'nobody:nogroup' });
-  await one.deliver(await one.delivery({ 'autorun.sh': `${script(one.home)}; id -G; touch /root/escaped` }));
+  await one.deliver(await one.delivery({ 'autorun.sh': `${script(one.home)}; id -G; touch ${rootOnly}/escaped` }));
   await one.said(/Payload script autorun\.sh failed: exit status 1/);
   assert.match(one.log(), /autorun\.sh: 65534\n[\s\S]*autorun\.sh: 65534\n/);
   for (const name of ['derived_tci_key', 'decrypted_payload']) {
     const { uid, mode } = statSync(path.join(one.unzipped, name));
     assert.deepEqual([uid, mode & 0o777], [nobody, 0o600]);
   }
-  assert.equal(existsSync('/root/escaped'), false);
+  assert.equal(existsSync(path.join(rootOnly, 'escaped')), false);
 });
 
 test('[MUST] secrets are in memory only, and a payload that has no room leaves the one before', {

@@ -17,6 +17,8 @@ export type ActionSettings = {
   readonly payloadFolder: string;
   readonly allowPayloadActions: boolean;
   readonly workFolder: string;
+  /** Where the file with the notice is put while actions run. */
+  readonly argumentFolder: string;
   readonly timeoutSeconds: number;
 };
 
@@ -38,7 +40,7 @@ export async function runActions(
 ): Promise<ActionsEnd> {
   const names = await actionNames(settings, log);
   if (names.length === 0) return 'succeeded';
-  const argument = path.join(settings.workFolder, `revocation-${randomBytes(8).toString('hex')}.json`);
+  const argument = path.join(settings.argumentFolder, `argument-${randomBytes(8).toString('hex')}.json`);
   await writeFile(argument, JSON.stringify(notice.json), { mode: 0o600, flag: 'wx' });
   try {
     for (const name of names) {

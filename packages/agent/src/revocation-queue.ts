@@ -24,7 +24,7 @@ export const MAX_QUEUED = 32;
 const RETRY_MS = 10_000;
 
 /**
- * Handles messages one at a time, in the order in which they came. They are kept in `folder` until they are handled, so
+ * Handles messages one at a time, in the order in which they came. They are kept in `folder`, which is for nothing else, until they are handled, so
  * that one which was answered with 200 outlives the process (at least once).
  */
 export async function openRevocationQueue(options: {
@@ -119,7 +119,11 @@ async function readWaiting(folder: string, log: Log): Promise<Waiting[]> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const waiting: Waiting[] = [];
   for (const name of (await readdir(folder)).sort()) {
-    if (!/^\d{12}\.json$/.test(name)) continue;
+    if (!/^\d{12}\.json$/.test(name)) {
+      // Half written, or for an action, by a process that was killed.
+      await rm(path.join(folder, name), { force: true, recursive: true });
+      continue;
+    }
     const json = parseJson((await findFile(path.join(folder, name)))?.toString('utf8') ?? '');
     if (isMessage(json)) {
       waiting.push({ message: json, name });

@@ -133,10 +133,7 @@ test('a signed revocation runs the action with the message in a file, in the wor
   assert.match(said, new RegExp(`INFO - where: ${one.folder}`));
   assert.match(said, /WARNING - where: trouble/);
   await one.close();
-  assert.deepEqual(
-    readdirSync(one.folder).filter((name) => name.startsWith('revocation-')),
-    [],
-  );
+  assert.deepEqual(readdirSync(join(one.folder, 'revocations')), []);
 });
 
 test('[MUST] a forged revocation does nothing: other key, changed text, no signature', async () => {
@@ -359,10 +356,12 @@ test('a damaged file of kept revocations or of seen ones is reported, and does n
   await one.close();
   writeFileSync(join(one.folder, 'revocations', '000000000001.json'), '{');
   writeFileSync(join(one.folder, 'revocations_seen.json'), '{}');
+  writeFileSync(join(one.folder, 'revocations', 'argument-0123.json'), '{}');
   const again = await machine({ folder: one.folder });
   assert.match(again.lines.join(''), /ERROR - A kept revocation is damaged/);
   assert.match(again.lines.join(''), /ERROR - The file that remembers revocations is damaged/);
   await again.offer(message());
   await again.said(/Revocation action record succeeded/);
   await again.close();
+  assert.deepEqual(readdirSync(join(one.folder, 'revocations')), []);
 });

@@ -25,12 +25,13 @@ export const WAIT_FOR_CERTIFICATE_MS = 10 * 60_000;
  */
 export async function openRevocations(options: {
   readonly certificatePath: string;
-  readonly actions: ActionSettings;
+  readonly actions: Omit<ActionSettings, 'argumentFolder'>;
   readonly builtIn: readonly BuiltInAction[];
   readonly log: Log;
   readonly now?: () => number;
 }): Promise<Revocations> {
   const { certificatePath, actions, builtIn, log, now = Date.now } = options;
+  const folder = path.join(actions.workFolder, 'revocations');
   const seen = await openSeenNotices(path.join(actions.workFolder, 'revocations_seen.json'), log);
   let key = await readRevocationKey(certificatePath, log);
   const stopping = new AbortController();
@@ -60,7 +61,8 @@ export async function openRevocations(options: {
     for (const act of builtIn) await act(notice);
     try {
       // What the end of the agent cut off is done again by the next one.
-      if ((await runActions(notice, actions, log, stopping.signal)) === 'interrupted') return 'later';
+      if ((await runActions(notice, { ...actions, argumentFolder: folder }, log, stopping.signal)) === 'interrupted')
+        return 'later';
     } catch (cause) {
       if (now() - receivedAtMs < WAIT_FOR_CERTIFICATE_MS) {
         log.error('Revocation actions cannot be run now, and are tried again', { reason: cause });
@@ -72,7 +74,7 @@ export async function openRevocations(options: {
     return 'done';
   }
 
-  const queue = await openRevocationQueue({ folder: path.join(actions.workFolder, 'revocations'), handle, log });
+  const queue = await openRevocationQueue({ folder, handle, log });
   return {
     offer: ({ msg, signature }) => queue.offer({ msg, signature, receivedAtMs: now() }),
     async payloadChanged() {

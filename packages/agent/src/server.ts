@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Server as HttpsServer } from 'node:https';
 import { buildHttpServer } from '@keylime/service/http-server';
 import type { Log } from '@keylime/service/log';
-import { type ServerTls, serverTlsOptions } from '@keylime/service/tls';
+import { changeServerTls, type ServerTls } from '@keylime/service/tls';
 import type { FastifyInstance } from 'fastify';
 import { AgentError } from './agent-error.ts';
 import { type AgentServices, agentRoutes } from './routes.ts';
@@ -30,11 +30,8 @@ export function buildAgentServer(services: AgentServices, tls: ServerTls | undef
 }
 
 /** Shows another certificate from the next connection on. */
-export function changeCertificate(app: FastifyInstance, tls: ServerTls): void {
-  const { cert, key, passphrase, ca, minVersion } = serverTlsOptions({ ...tls, requireClientCertificate: true });
-  const context = { cert, key, ca, minVersion, ...(passphrase && { passphrase }) };
-  (app.server as unknown as HttpsServer).setSecureContext(context as Parameters<HttpsServer['setSecureContext']>[0]);
-}
+export const changeCertificate = (app: FastifyInstance, tls: ServerTls): void =>
+  changeServerTls(app.server as unknown as HttpsServer, { ...tls, requireClientCertificate: true });
 
 /**
  * PEM texts of the CAs whose client certificates are accepted. Files that cannot be read are reported and left out.
