@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { loadRegistrarConfig } from '@keylime/service/config';
+import { loadCaConfig, loadRegistrarConfig } from '@keylime/service/config';
 import { logNotes, openLog } from '@keylime/service/log';
 
 const HELP = `Usage: keylime_registrar [--check]
@@ -26,14 +26,16 @@ async function main(): Promise<void> {
   }
   const { config, notes } = loadRegistrarConfig({ env: process.env });
   const log = openLog({ name: 'keylime.registrar', level: config.log.level, format: config.log.format });
+  const ca = loadCaConfig({ env: process.env });
   logNotes(log, notes);
+  logNotes(log, ca.notes);
   if (values.check) {
     const { openServerTls } = await import('./server-tls.ts');
-    if (config.tls_dir !== 'generate') await openServerTls(config, log);
+    if (config.tls_dir !== 'generate') await openServerTls(config);
     return log.info('The settings are good');
   }
   const { startRegistrar } = await import('./start.ts'); // late: --help need not wait for all of it
-  const registrar = await startRegistrar(config, log);
+  const registrar = await startRegistrar(config, ca.config, log);
   let stopping = false;
   const stop = async (signal: string) => {
     if (stopping) return;
@@ -43,6 +45,7 @@ async function main(): Promise<void> {
     log.info('Stopped');
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void stop(signal).catch(fail));
+  process.on('SIGHUP', () => void registrar.certificates.renew());
 }
 
 /** What an operator can mend is told in one line, or in the list that the configuration makes. */

@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
-import { ensureCa, ensureServerCertificate } from '@keylime/pki/ca-folder';
+import { ensureCa, ensureServerCertificate, type Provision } from '@keylime/pki/ca-folder';
+import { caOptionsOf } from '@keylime/pki/ca-options';
 import { serverSubjectNames } from '@keylime/pki/subject-names';
+import { serviceCaPassword } from '@keylime/service/ca-password';
 import { registrarCertificates } from '@keylime/service/certificate-paths';
-import type { RegistrarConfig } from '@keylime/service/config';
+import type { CaConfig, RegistrarConfig } from '@keylime/service/config';
 import type { Log } from '@keylime/service/log';
 import type { ServerTls } from '@keylime/service/tls';
 
@@ -14,21 +16,34 @@ export class ServerTlsError extends Error {
 }
 
 /**
- * What the HTTPS port shows and whom it believes (spec 07 section 7). With `tls_dir = generate` a CA of the registrar's own
- * and its server certificate are made in `reg_ca`, or renewed; every other folder must be there and is only read.
- * @throws ServerTlsError, PkiError
+ * With `tls_dir = generate` a CA of the registrar's own and its server certificate are made in `reg_ca`, or renewed (spec 07
+ * section 7); every other folder is left alone.
+ * @throws PkiError, PasswordError
  */
-export async function openServerTls(config: RegistrarConfig, log: Log): Promise<ServerTls> {
-  const { directory, generate, server, trustedClientCa } = registrarCertificates(config);
-  if (generate) {
-    const ca = await ensureCa({ dir: directory });
-    const names = await serverSubjectNames({
-      bindAddress: config.ip,
-      additional: config.cert_subject_alternative_names,
-    });
-    const { provision } = await ensureServerCertificate({ dir: directory, names, keyPassword: server.password });
-    log.info('Certificates are in place', { folder: directory, ca: ca.provision, server: provision });
-  }
+export async function provideServerTls(config: RegistrarConfig, ca: CaConfig, log: Log): Promise<void> {
+  const { directory, generate, server } = registrarCertificates(config);
+  if (!generate) return;
+  const folder = { dir: directory, password: serviceCaPassword(ca), options: caOptionsOf(ca) };
+  const made = await ensureCa(folder);
+  const names = await serverSubjectNames({
+    bindAddress: config.ip,
+    additional: config.cert_subject_alternative_names,
+  });
+  const { provision } = await ensureServerCertificate({ ...folder, names, keyPassword: server.password });
+  const provisions: readonly Provision[] = [made.provision, provision];
+  const tell = provisions.some((one) => one !== 'kept') ? log.info : log.debug;
+  tell('Certificates are in place', { folder: directory, ca: made.provision, server: provision });
+}
+
+/** The files that `openServerTls` reads. */
+export function serverTlsFiles(config: RegistrarConfig): readonly string[] {
+  const { server, trustedClientCa } = registrarCertificates(config);
+  return [server.certificate, server.key, ...trustedClientCa];
+}
+
+/** What the HTTPS port shows and whom it believes, read from where `tls_dir` says. @throws ServerTlsError */
+export async function openServerTls(config: RegistrarConfig): Promise<ServerTls> {
+  const { server, trustedClientCa } = registrarCertificates(config);
   const read = async (file: string, advice: string): Promise<string> => {
     try {
       return await readFile(file, 'utf8');

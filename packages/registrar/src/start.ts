@@ -1,17 +1,20 @@
+import type { Server as HttpsServer } from 'node:https';
 import path from 'node:path';
 import { CURRENT_API_VERSION } from '@keylime/api/versions';
-import type { RegistrarConfig } from '@keylime/service/config';
+import type { CaConfig, RegistrarConfig } from '@keylime/service/config';
 import { openDatabase } from '@keylime/service/database';
 import { type ListenAddress, listenAll } from '@keylime/service/http-listen';
 import { buildHttpServer } from '@keylime/service/http-server';
 import type { Log } from '@keylime/service/log';
 import { migrate } from '@keylime/service/migrate';
+import { changeServerTls } from '@keylime/service/tls';
+import { type TlsWatch, watchTls } from '@keylime/service/tls-watch';
 import { writeGroup } from '@keylime/service/write-group';
 import { DEFAULT_LIMITS, type Limits } from './limits.ts';
 import { makeRegistrar } from './registrar.ts';
 import { registrarRoutes, SUPPORTED_VERSIONS } from './routes.ts';
 import { type RegistrarTables, registrarMigrations } from './schema.ts';
-import { openServerTls } from './server-tls.ts';
+import { openServerTls, provideServerTls, serverTlsFiles } from './server-tls.ts';
 import { sqlAgentStore } from './sql-agent-store.ts';
 import { trustFolder } from './trust-folder.ts';
 
@@ -19,6 +22,7 @@ export type RunningRegistrar = {
   /** Where agents register over plain HTTP. */
   readonly plain: ListenAddress;
   readonly tls: ListenAddress;
+  readonly certificates: TlsWatch;
   /** Answers what has been asked, writes what has been answered, then stops. */
   readonly close: () => Promise<void>;
 };
@@ -29,6 +33,7 @@ const TIMEOUTS = { headersMs: 10_000, requestMs: 20_000, idleMs: 20_000 };
 /** Opens the database, the certificates and both ports of a registrar. @throws what any of them cannot do, in words. */
 export async function startRegistrar(
   config: RegistrarConfig,
+  ca: CaConfig,
   log: Log,
   options: {
     readonly limits?: Partial<Limits>;
@@ -43,7 +48,9 @@ export async function startRegistrar(
   const others = SUPPORTED_VERSIONS.filter((version) => version !== CURRENT_API_VERSION);
   log.info(`Other supported API versions: ${others.join(', ')}`);
 
-  const tls = await openServerTls(config, log);
+  const provideTls = () => provideServerTls(config, ca, log);
+  await provideTls();
+  const tls = await openServerTls(config);
   const { size, overflow } = config.database_pool_sz_ovfl;
   const db = await openDatabase<RegistrarTables>({
     url: config.database_url,
@@ -81,17 +88,30 @@ export async function startRegistrar(
       registrarRoutes(app, registrar);
       return app;
     };
+    const tlsApp = build(tls);
     const { addresses, close } = await listenAll([
       { app: build(), address: { host: config.ip, port: config.port } },
-      { app: build(tls), address: { host: config.ip, port: config.tls_port } },
+      { app: tlsApp, address: { host: config.ip, port: config.tls_port } },
     ]);
     const [plain, secure] = addresses;
     if (plain === undefined || secure === undefined) throw new Error('two servers were to listen');
     log.info('Listening', { http: `${plain.host}:${plain.port}`, https: `${secure.host}:${secure.port}` });
+    const watch = watchTls({
+      current: tls,
+      files: serverTlsFiles(config),
+      renew: provideTls,
+      load: () => openServerTls(config),
+      apply: (fresh) => changeServerTls(tlsApp.server as unknown as HttpsServer, fresh),
+      shown: ({ certPem }) => [certPem],
+      log,
+      now,
+    });
     return {
       plain,
       tls: secure,
+      certificates: watch,
       async close() {
+        watch.close();
         await close();
         await closeDatabase();
       },

@@ -197,6 +197,24 @@ test('a connection is used again, and a new one resumes the session of the last'
   }
 });
 
+test('a changed client certificate is shown from the next connection on, without the session of the old one', async (t) => {
+  const renewed = await ca.issue({ commonNames: ['client'], purpose: 'clientAuth' });
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    const { port, sockets } = await serve(t, agent, { maxVersion });
+    const clients = family(t, { keepAliveMs: 0 });
+    const client = clients.open(at(port));
+    await client.request(GET);
+    const shown = () => sockets.at(-1)?.getPeerX509Certificate()?.serialNumber;
+    const first = shown();
+    clients.changeCertificate(renewed);
+    await client.request(GET);
+    assert.equal(sockets.at(-1)?.isSessionReused(), false, maxVersion);
+    assert.notEqual(shown(), first, maxVersion);
+    await client.request(GET);
+    assert.equal(sockets.at(-1)?.isSessionReused(), true, maxVersion);
+  }
+});
+
 test('a server that ends a handshake with a session is asked without one', async (t) => {
   const { port, server, sockets } = await serve(t, agent, { maxVersion: 'TLSv1.2', secureOptions: 0x4000 });
   // Without tickets the server looks sessions up; failing there ends the handshake, as servers without a context do.

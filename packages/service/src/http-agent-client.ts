@@ -43,13 +43,15 @@ export type AgentClients = {
   readonly open: (endpoint: AgentEndpoint) => HttpClient;
   /** Connections that are open now, used or not. */
   readonly connectionCount: () => number;
+  /** Shows another certificate in new connections, without resuming sessions that began with the old one. */
+  readonly changeCertificate: (identity: ClientCertificate) => void;
   readonly close: () => Promise<void>;
 };
 
 /** What one client needs of its family. */
 type Family = {
   readonly options: AgentClientsOptions;
-  readonly context: SecureContext;
+  context: SecureContext;
   readonly connections: Set<Connection>;
   /** Those of them that nobody uses at the moment: only they count against the limit. */
   readonly idle: Set<Connection>;
@@ -63,14 +65,9 @@ type Connection = { readonly client: Client; busy: number; used: boolean; failed
  * no redirects. Use one family for a whole process: it shares the TLS context and the limit.
  */
 export function openAgentClients(options: AgentClientsOptions): AgentClients {
-  const identity = options.clientCertificate;
   const family: Family = {
     options,
-    context: createSecureContext({
-      minVersion: 'TLSv1.2',
-      ...(identity ? { cert: identity.certPem, key: identity.keyPem } : {}),
-      ...(identity?.passphrase ? { passphrase: identity.passphrase } : {}),
-    }),
+    context: contextOf(options.clientCertificate),
     connections: new Set(),
     idle: new Set(),
     closed: false,
@@ -78,6 +75,9 @@ export function openAgentClients(options: AgentClientsOptions): AgentClients {
   return {
     open: (endpoint) => openClient(family, endpoint),
     connectionCount: () => family.connections.size,
+    changeCertificate: (identity) => {
+      family.context = contextOf(identity);
+    },
     close: async () => {
       family.closed = true;
       const open = [...family.connections];
@@ -88,6 +88,13 @@ export function openAgentClients(options: AgentClientsOptions): AgentClients {
   };
 }
 
+const contextOf = (identity: ClientCertificate | undefined): SecureContext =>
+  createSecureContext({
+    minVersion: 'TLSv1.2',
+    ...(identity ? { cert: identity.certPem, key: identity.keyPem } : {}),
+    ...(identity?.passphrase ? { passphrase: identity.passphrase } : {}),
+  });
+
 function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentEndpoint): HttpClient {
   const certificate = pinnedCertificatePem === undefined ? undefined : parsePin(pinnedCertificatePem, host, port);
   const endpoint = `${certificate ? 'https' : 'http'}://${authority(host, port)}`;
@@ -95,7 +102,8 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
   const pin = certificate?.raw;
   const validFrom = certificate?.validFromDate.getTime() ?? Number.NEGATIVE_INFINITY;
   const validTo = certificate?.validToDate.getTime() ?? Number.POSITIVE_INFINITY;
-  const session: PinnedSession = {};
+  let session: PinnedSession = {};
+  let sessionContext = family.context;
   let current: Connection | undefined;
 
   const drop = (connection: Connection): void => {
@@ -115,6 +123,10 @@ function openClient(family: Family, { host, port, pinnedCertificatePem }: AgentE
         const target = { host: bareHost, port, endpoint };
         const { connectTimeoutMs } = family.options;
         const callback = done as (error: Error | null, socket: Socket | null) => void;
+        if (sessionContext !== family.context) {
+          session = {};
+          sessionContext = family.context;
+        }
         if (pin) connectPinned({ ...target, pin }, family.context, session, connectTimeoutMs, callback);
         else connectUnprotected(target, connectTimeoutMs, callback);
       },

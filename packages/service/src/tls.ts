@@ -1,7 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Server as HttpsServer, ServerOptions } from 'node:https';
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
+import { createSecureContext, type SecureContextOptions, TLSSocket } from 'node:tls';
 
 /** What a server shows and whom it believes. */
 export type ServerTls = {
@@ -46,6 +46,14 @@ export function serverTlsOptions(tls: ServerTls): ServerOptions {
     rejectUnauthorized: tls.requireClientCertificate ?? false,
     sessionTimeout: SESSION_TIMEOUT_S,
   };
+}
+
+/** Uses other certificates and CAs from the next connection on; throws, and changes nothing, if they cannot be used. */
+export function changeServerTls(server: HttpsServer, tls: ServerTls): void {
+  const { cert, key, passphrase, ca, minVersion } = serverTlsOptions(tls);
+  const context = { cert, key, ca, minVersion, ...(passphrase && { passphrase }) } as SecureContextOptions;
+  createSecureContext(context);
+  server.setSecureContext(context);
 }
 
 /** Closes every connection of `server` whose client presented a certificate that did not verify, before it can ask. */
