@@ -382,3 +382,59 @@ export async function assertFails(
   assert.equal(status.attestation_count, agent.truthful(), 'nothing but the truth was counted');
   return status;
 }
+
+/**
+ * The longest time, in milliseconds of this thread's own work, for which a verifier in this process could do nothing else
+ * while `work` went on. Other programs of the machine do not count.
+ */
+export async function longestHoldDuring(work: () => Promise<unknown>): Promise<number> {
+  const spent = () => {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1000;
+  };
+  let [last, longest] = [spent(), 0];
+  const timer = setInterval(() => {
+    const now = spent();
+    longest = Math.max(longest, now - last);
+    last = now;
+  }, 1);
+  await work();
+  clearInterval(timer);
+  return Math.max(longest, spent() - last);
+}
+
+/**
+ * Has `agent` answer with a long list and resolves while that answer waits to be judged, behind a very long one of
+ * `blocker`: long lists are judged one after the other in another thread. Nothing that happens to the connection ends that
+ * round any more. `line` is repeated beyond what the quote covers, so the answer of `agent` is a good one.
+ */
+export async function judgedLate(
+  verifier: AttackedVerifier,
+  { agent, blocker, line, begin }: JudgedLate,
+): Promise<void> {
+  const answered = async (one: LyingAgent, list: (truth: string) => string, ask: () => Promise<unknown>) => {
+    // The policy is looked up for the other thread when the answer is there.
+    const read = verifier.statement(/from "runtime_policies" where "checksum"/);
+    one.lie({
+      results: (truth) => ({ ...truth, ima_measurement_list: list(String(truth.ima_measurement_list)) }),
+    });
+    await ask();
+    await read;
+    one.lie({ respond: () => {} });
+  };
+  await answered(
+    blocker,
+    () => line.repeat(500_000),
+    async () => {},
+  );
+  await answered(agent, (truth) => truth + line.repeat(6_000), begin ?? (async () => {}));
+}
+
+export type JudgedLate = {
+  readonly agent: LyingAgent;
+  /** Enrolled. */
+  readonly blocker: LyingAgent;
+  readonly line: string;
+  /** Makes the agent be asked, if it is not yet. */
+  readonly begin?: () => Promise<unknown>;
+};

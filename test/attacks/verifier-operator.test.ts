@@ -11,6 +11,7 @@ import {
   FAILED,
   GET_QUOTE,
   INVALID_QUOTE,
+  judgedLate,
   STOPPED,
   startAttackedVerifier,
 } from './verifier-harness.ts';
@@ -47,24 +48,10 @@ async function enrolled(id: string): Promise<LyingAgent> {
 
 let blockers = 0;
 
-/**
- * Runs `action` while an answer of the agent waits to be judged, and then waits for that round to be over: its connection is
- * of no more use to stop it. Long lists are judged one after the other in another thread, and a very long one is before it.
- */
+/** Runs `action` while an answer of the agent waits to be judged, and then waits for that round to be over. */
 async function whileJudged(agent: LyingAgent, action: () => Promise<unknown>): Promise<void> {
-  const answered = async (one: LyingAgent, list: (truth: string) => string) => {
-    // The policy is looked up for the other thread when the answer is there.
-    const read = verifier.statement(/from "runtime_policies" where "checksum"/);
-    one.lie({
-      results: (truth) => ({ ...truth, ima_measurement_list: list(String(truth.ima_measurement_list)) }),
-    });
-    await read;
-    one.lie({ respond: () => {} });
-  };
   const blocker = await enrolled(`blocker-${blockers++}`);
-  await answered(blocker, () => entry.line.repeat(500_000));
-  // Entries beyond the quote make it long; that it passes would show.
-  await answered(agent, (truth) => truth + entry.line.repeat(6_000));
+  await judgedLate(verifier, { agent, blocker, line: entry.line });
   const before = verifier.outcomes(agent.id).length;
   await action();
   assert.equal(verifier.outcomes(agent.id).length, before, 'the round was not over yet');

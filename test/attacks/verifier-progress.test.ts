@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { digest } from '@keylime/core/digest';
+import { recordImaNg } from '@keylime/ima/record';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
 import type { QuoteOptions } from '@keylime/testing/software-ak';
 import {
@@ -11,6 +12,7 @@ import {
   FAILED,
   GET_QUOTE,
   INVALID_QUOTE,
+  judgedLate,
   runtimePolicy,
   startAttackedVerifier,
 } from './verifier-harness.ts';
@@ -189,12 +191,9 @@ test('[MUST] a new enrolment knows nothing of an older one of the same name', as
 
 test('[MUST] what is found about an agent that was deleted does not count for the next one of its name', async () => {
   const first = await verifier.agent('namesake');
-  // So long that it is judged in another thread, which takes a while.
-  for (let n = 0; n < 200; n++) first.machine.measure(`/big/${'x'.repeat(3500)}${n}`, Buffer.alloc(0));
-  const sent = Promise.withResolvers<void>();
-  first.lie({ respond: (_, response, truth) => response.writeHead(200).end(truth(), () => sent.resolve()) });
-  await verifier.enrol(first, { runtime_policy: base64(runtimePolicy({ excludes: ['/big'] })) });
-  await sent.promise;
+  const blocker = await enrolled('blocker');
+  const { line } = recordImaNg(ALLOWED, 'sha256', digest('sha256', Buffer.from(ALLOWED)));
+  await judgedLate(verifier, { agent: first, blocker, line, begin: () => verifier.enrol(first) });
   assert.equal((await verifier.ask({ method: 'DELETE', path: '/v2.6/agents/namesake' })).code, 200);
   const second = await verifier.agent('namesake');
   second.lie({ respond: () => {} });
