@@ -87,7 +87,7 @@ test('[MUST] 1,000 agents that do not answer delay no healthy one, and none is f
   const asked = agent.asked.length;
   await verifier.start();
   const first = performance.now();
-  for (let n = 0; n < 1000 && agent.asked.length === asked; n++) await sleep(5);
+  for (let n = 0; n < 4000 && agent.asked.length === asked; n++) await sleep(5);
   const waited = performance.now() - first;
   assert.ok(waited < 1000 + MOST_GAP_MS, `after a restart not asked for ${waited} ms`);
   const after = await longestGapDuring(agent, () => sleep(1000));
@@ -132,7 +132,7 @@ test('[MUST] a list of a hundred megabytes is judged, and other agents are asked
   );
   const status = await verifier.status('small');
   assert.deepEqual([status.operational_state, status.last_event_id], [GET_QUOTE, null]);
-  assert.ok(hold < 400, `held up for ${hold} ms`);
+  assert.ok(hold < 320, `held up for ${hold} ms`);
 });
 
 test('a list above the limit is not read to its end', async (t) => {
