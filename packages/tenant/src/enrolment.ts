@@ -98,16 +98,23 @@ export async function enrol(
     throw new TenantError(
       'conflict',
       `${verifier.label} responded indicating a conflict for agent ${candidate.label}. Run "delete" or "update" first.` +
-        ` It said: ${answerText(answer)}`,
+        ` It said: ${withoutSecrets(answerText(answer), delivery)}`,
     );
   }
   if (answer.status !== 200 && answer.status !== 409) {
     throw new TenantError(
       'unexpected_answer',
-      `POST command response: ${answer.status} Unexpected response from ${verifier.label}: ${answerText(answer)}`,
+      `POST command response: ${answer.status} Unexpected response from ${verifier.label}: ` +
+        withoutSecrets(answerText(answer), delivery),
     );
   }
   await waitUntilEnrolled(verifier, candidate, retries, output);
+}
+
+/** [MUST] A server that repeats what it was sent must not bring V or a key into the operator's log. */
+function withoutSecrets(text: string, delivery: Delivery | undefined): string {
+  const secrets = [delivery?.key.v.toString('base64'), ...(delivery?.revocationKey.split('\n') ?? [])];
+  return secrets.reduce<string>((shown, secret) => (secret ? shown.replaceAll(secret, '[not shown]') : shown), text);
 }
 
 async function waitUntilEnrolled(

@@ -104,6 +104,21 @@ test('an agent that refuses U is not given to the verifier', async (t) => {
   assert.deepEqual(scene.changes(), []);
 });
 
+test('[MUST] a verifier that repeats what it was sent brings no key into the output', async (t) => {
+  const verifier = emptyVerifier();
+  const scene = await openScene(t, {
+    keys: takingAgent({}),
+    verifier: (request) => (request.method === 'POST' ? envelope(400, `no: ${request.body}`) : verifier(request)),
+  });
+  const file = path.join(scene.lab.workDir, 'secret.txt');
+  writeFileSync(file, 'secret');
+  for (const command of ['add', 'update']) {
+    const outcome = await scene.tenant(['-c', command, '-u', AGENT, '-f', file]);
+    assert.equal(outcome.code, 1);
+    assert.match(outcome.messages.at(-1) ?? '', /400 Unexpected response from .*"v": ?"\[not shown\]"/);
+  }
+});
+
 test('an agent that is busy is offered U again', async (t) => {
   const taken: Taken = {};
   const agent = takingAgent(taken);
