@@ -77,7 +77,7 @@ async function folderOf({ dir }: Arguments, { workDir }: CaConfig): Promise<stri
   } catch {
     throw new UsageError(
       255,
-      `If you don't specify a working directory, this process must be run as a user with access to ${workDir}`,
+      `If you don't specify a working directory, this process must be run as a user with access to ${workDir}: name another one with -d`,
     );
   }
   return path.join(workDir, 'ca');
