@@ -4,7 +4,6 @@ import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, rand
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
-import { createServer } from 'node:net';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -15,6 +14,7 @@ import { encryptPayload, IV_BYTES, wrapKeyShare } from '@keylime/payload/encrypt
 import { KEY_BYTES, keyAuthTag, splitKey } from '@keylime/payload/key-split';
 import { signRevocation } from '@keylime/payload/revocation-signature';
 import { DEFAULT_CA_OPTIONS, issueCaCertificate } from '@keylime/pki/issue';
+import { freePort } from '@keylime/service/free-port';
 import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
 import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
 
@@ -189,12 +189,4 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
     if (existsSync(home)) rmSync(home, { recursive: true });
   });
   return one;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { freePort } from '@keylime/service/free-port';
 import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
 import { testCa } from '@keylime/testing/test-certificates';
 import { startTestRegistrar, type TestRegistrar } from './test-registrar.ts';
@@ -61,13 +62,6 @@ function run(args: readonly string[], options: Readonly<Record<string, string | 
     return Promise.race([seen, never]);
   };
   return { child, ended, said };
-}
-
-/** A port that nobody listens on at the moment. */
-async function freePort(): Promise<number> {
-  const one = await startTestRegistrar();
-  await one.close();
-  return one.port;
 }
 
 test('the program registers, listens, and ends with 0 on SIGTERM', async () => {

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import { freePort } from '@keylime/service/free-port';
 import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
 
 /** The registrar as its operators run it, on free ports of 127.0.0.1 and in a folder of its own. For tests only. */
@@ -54,7 +54,7 @@ export async function startRegistrarProcess(env: Readonly<Record<string, string>
   const ca = await testCa();
   const server = await ca.issue({ commonNames: ['server'], purpose: 'serverAuth', names: ['127.0.0.1'] });
   const admin = await ca.issue({ commonNames: ['client'], purpose: 'clientAuth' });
-  const [plainPort, tlsPort] = await freePorts();
+  const [plainPort, tlsPort] = [await freePort(), await freePort()];
   const files = { 'server-cert.crt': server.certPem, 'server-private.pem': server.keyPem, 'cacert.crt': ca.certPem };
   await mkdir(path.join(folder, 'pki'));
   for (const [name, text] of Object.entries(files))
@@ -153,18 +153,4 @@ function askAt(
     });
     request.end(payload);
   });
-}
-
-async function freePorts(): Promise<readonly [number, number]> {
-  const servers = [createServer(), createServer()] as const;
-  const ports = await Promise.all(
-    servers.map(async (server) => {
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      const address = server.address();
-      return typeof address === 'object' && address !== null ? address.port : 0;
-    }),
-  );
-  for (const server of servers) server.close();
-  return [ports[0] ?? 0, ports[1] ?? 0];
 }

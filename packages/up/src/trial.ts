@@ -1,11 +1,11 @@
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '@keylime/service/free-port';
 import { startMachine } from './machine.ts';
 import { openOperator } from './operator.ts';
 import { execute, type Service, startService } from './process.ts';
@@ -62,8 +62,12 @@ export async function startTrial(
     closers.push(machine.stop);
     for (const [n, pem] of machine.tpmMakerCertificates.entries()) await writeFile(join(store, `maker-${n}.pem`), pem);
 
-    const [verifier, registrar, registrarTls, agent] = await freePorts(4);
-    const ports = { verifier, registrar, registrarTls, agent };
+    const ports = {
+      verifier: await freePort(),
+      registrar: await freePort(),
+      registrarTls: await freePort(),
+      agent: await freePort(),
+    };
     const file = async (name: string, text: string) => {
       await writeFile(join(folder, name), text, { mode: 0o600 });
       return join(folder, name);
@@ -75,7 +79,7 @@ export async function startTrial(
       await until(ready, service.ended, `the ${name} to be ready (${service.logFile})`);
     };
 
-    const [webhookPort] = await freePorts(1);
+    const webhookPort = await freePort();
     say('Starting the verifier and the registrar');
     // The receiver needs the certificate that the verifier makes, and the verifier needs the receiver's address.
     const settings = await file(
@@ -171,20 +175,4 @@ async function listens(port: number): Promise<boolean> {
     socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
     socket.once('connect', () => socket.destroy());
   });
-}
-
-/** Ports of loopback that were free a moment ago. */
-async function freePorts(count: 1): Promise<readonly [number]>;
-async function freePorts(count: 4): Promise<readonly [number, number, number, number]>;
-async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  const ports: number[] = [];
-  for (const server of servers) {
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const address = server.address();
-    ports.push(typeof address === 'object' && address !== null ? address.port : 0);
-  }
-  for (const server of servers) server.close();
-  return ports;
 }
