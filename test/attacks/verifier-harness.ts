@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { Agent as ConnectionPool, request as httpsRequest } from 'node:https';
@@ -81,7 +82,7 @@ export const FAILED = 7;
 export const INVALID_QUOTE = 9;
 export const STOPPED = 10;
 
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 20_000;
 const PROGRAM = path.join(import.meta.dirname, '../../packages/verifier/bin/keylime_verifier.mjs');
 
 /** Files that the policy of the tests allows, each with its own path as content. */
@@ -293,14 +294,23 @@ async function startProcess(env: Readonly<Record<string, string>>, take: (text: 
   return child;
 }
 
-/** A port that was free a moment ago. */
+/**
+ * A port that was free a moment ago, below those that the kernel gives to outgoing connections (32768 and up): of these
+ * the tests make many, and one could take it before it is used.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address !== null ? address.port : 0;
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    const server = createServer().listen(port, '127.0.0.1');
+    const free = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!free) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 function askAt(
