@@ -1,0 +1,4 @@
+#!/usr/bin/env node
+import '@keylime/service/require-node';
+
+await import('../src/main.ts');

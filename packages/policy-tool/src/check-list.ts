@@ -1,0 +1,94 @@
+import { DeviceMapper, NO_DEVICES } from '@keylime/appraisal/device-mapper';
+import { failureEvent } from '@keylime/appraisal/event';
+import { explain } from '@keylime/appraisal/explanation';
+import { judgeLine, type MeasurementRules } from '@keylime/appraisal/measurement';
+import type { RuntimeIntegrityFailure } from '@keylime/appraisal/runtime-integrity';
+import { SigningKeys } from '@keylime/appraisal/signing-keys';
+import { digest } from '@keylime/core/digest';
+import type { Json } from '@keylime/core/json';
+import { parseImaLine } from '@keylime/ima/entry';
+import { isViolation, nonBlankLines } from '@keylime/ima/replay';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+
+/** One reason why a list would be refused. */
+export type CheckFailure = {
+  /** Of the entry, counted from 0; absent for what is about the whole list. */
+  readonly index?: number;
+  readonly eventId: string;
+  readonly message: string;
+  /** What else the verifier would say. */
+  readonly context: { readonly [key: string]: Json };
+};
+
+export type CheckResult = {
+  readonly entryCount: number;
+  readonly violationCount: number;
+  readonly failures: readonly CheckFailure[];
+};
+
+const BOOT_AGGREGATE = 'boot_aggregate';
+
+/**
+ * Judges a whole measurement list by a policy with the verifier's own rules, and tells all that it would refuse. What needs
+ * a TPM is not judged: whether the list is the one that PCR 10 certifies.
+ */
+export function checkList(list: Uint8Array, policy: RuntimePolicy, violations: 'accept' | 'fail'): CheckResult {
+  const deviceMapper = policy.dmPolicy === null ? undefined : new DeviceMapper(policy.dmPolicy, NO_DEVICES);
+  const rules: MeasurementRules = {
+    policy,
+    violations,
+    bootAggregates: [],
+    keys: new SigningKeys(policy.verificationKeys),
+    deviceMapper,
+  };
+  const failures: RuntimeIntegrityFailure[] = [];
+  let entryCount = 0;
+  let violationCount = 0;
+  for (const line of nonBlankLines(list)) {
+    const index = entryCount++;
+    const parsed = parseImaLine(line);
+    const violation = parsed.ok && isViolation(parsed.value, policy.logHashAlgorithm);
+    if (violation) violationCount++;
+    if (index === 0 && !(parsed.ok && !violation && parsed.value.path === BOOT_AGGREGATE)) {
+      failures.push({ kind: 'ima_boot_aggregate_missing' });
+    }
+    const computedHash = parsed.ok
+      ? digest(policy.logHashAlgorithm, parsed.value.templateInput).toString('hex')
+      : undefined;
+    failures.push(
+      ...judgeLine({ index, line, parsed, violation, ...(computedHash !== undefined && { computedHash }) }, rules),
+    );
+  }
+  // An empty list would pass by itself: it is what a machine shows that measures nothing.
+  if (entryCount === 0) failures.push({ kind: 'ima_boot_aggregate_missing' });
+  for (const finding of deviceMapper?.judgeState() ?? []) failures.push({ kind: 'ima_device_mapper', ...finding });
+  return {
+    entryCount,
+    violationCount,
+    failures: explain(failures, { list, firstEntry: 0, policy }).map((failure): CheckFailure => {
+      const { eventId, context } = failureEvent(failure);
+      const { message, index, ...rest } = context;
+      return {
+        ...(typeof index === 'number' && { index }),
+        eventId,
+        message: typeof message === 'string' ? message : eventId,
+        context: rest,
+      };
+    }),
+  };
+}
+
+/** A failure as one line for a person, with what is known beyond the message. */
+export function failureLine({ index, message, context }: CheckFailure): string {
+  const more: string[] = [];
+  const { expected, first_index, listed_for, got_package, expected_packages, signature, key_id } = context;
+  if (Array.isArray(expected) && expected.length > 0) more.push(`expected ${expected.join(' or ')}`);
+  if (Array.isArray(expected_packages)) more.push(`of ${expected_packages.join(' or ')}`);
+  if (typeof got_package === 'string') more.push(`found is of ${got_package}`);
+  if (Array.isArray(listed_for)) more.push(`the digest is listed for ${listed_for.join(', ')}`);
+  if (typeof first_index === 'number') more.push(`first seen in entry ${first_index}`);
+  if (typeof signature === 'string') {
+    more.push(`signature${typeof key_id === 'string' ? ` by key ${key_id}` : ''}: ${signature.replaceAll('_', ' ')}`);
+  }
+  return `${index ?? '-'}\t${message}${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
+}

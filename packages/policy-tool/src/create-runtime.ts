@@ -1,0 +1,165 @@
+import os from 'node:os';
+import path from 'node:path';
+import { type HashAlgorithm, isHashAlgorithm } from '@keylime/core/digest';
+import { parseVerificationKey } from '@keylime/ima/public-key';
+import type { Log } from '@keylime/service/log';
+import { importBaseKeys, importBasePolicy } from './base-policy.ts';
+import { addDebSources } from './deb/deb-sources.ts';
+import { type AlgorithmSource, chooseAlgorithm } from './digest-algorithm.ts';
+import type { Workshop } from './digest-files.ts';
+import { readInput, readJson } from './files.ts';
+import { type HashCache, noCache, openHashCache } from './hash-cache.ts';
+import { openHashPool } from './hash-pool.ts';
+import { importMeasurementList } from './measured-files.ts';
+import { addOciImage } from './oci/oci-image.ts';
+import { importAllowlist, importExcludeList } from './plain-lists.ts';
+import { addFile, emptyDraft, legacyAllowlist, type PolicyDraft, policyText } from './policy-draft.ts';
+import type { Progress } from './progress.ts';
+import { digestRamdisks } from './ramdisks.ts';
+import { digestRootFileSystem } from './root-file-system.ts';
+import { addLocalRepository } from './rpm/local-repository.ts';
+import { addRemoteRepository } from './rpm/remote-repository.ts';
+import { countSkipped } from './skipped.ts';
+import { ToolError } from './tool-error.ts';
+
+/** The options of `create runtime`, by their long names. */
+export type CreateOptions = {
+  readonly basePolicy?: string;
+  readonly allowlist?: string;
+  readonly excludelist?: string;
+  /** File of the measurement list. */
+  readonly imaMeasurementList?: string;
+  readonly keyrings?: boolean;
+  readonly imaBuf?: boolean;
+  readonly ignoredKeyrings?: readonly string[];
+  readonly addImaSignatureVerificationKey?: readonly string[];
+  readonly algo?: string;
+  readonly rootfs?: string;
+  readonly skipPath?: string;
+  readonly anyOwner?: boolean;
+  readonly ramdiskDir?: string;
+  readonly localRpmRepo?: string;
+  readonly remoteRpmRepo?: string;
+  readonly rpmKey?: readonly string[];
+  readonly maxWorkers: number;
+  readonly deb?: readonly string[];
+  readonly debKeyring?: readonly string[];
+  readonly debArch?: string;
+  readonly debPackage?: readonly string[];
+  readonly oci?: readonly string[];
+  readonly ociPlatform?: string;
+  /** File; `false` for none. */
+  readonly cache?: string | false;
+  readonly threads?: number;
+  readonly failOnSkip?: boolean;
+  readonly showLegacyAllowlist?: boolean;
+};
+
+export type CreateEnvironment = {
+  readonly log: Log;
+  readonly progress: Progress;
+  readonly env: { readonly [name: string]: string | undefined };
+  readonly now: () => Date;
+};
+
+/**
+ * Makes a runtime policy of everything that the options name, in this order: base policy, allowlist, measurement list,
+ * root file system, initial ramdisks, RPM repositories, Debian packages, container images.
+ * @throws ToolError
+ */
+export async function createRuntimePolicy(options: CreateOptions, environment: CreateEnvironment): Promise<string> {
+  const { log, progress, now } = environment;
+  const draft = emptyDraft();
+  const skipped = countSkipped();
+  for (const name of options.ignoredKeyrings ?? []) draft.ignoredKeyrings.add(name);
+  const sources: AlgorithmSource[] = algoOption(options.algo);
+  if (options.basePolicy !== undefined) {
+    const { json } = await readJson(options.basePolicy, 'base policy');
+    sources.push(...importBasePolicy(json, draft));
+  }
+  if (options.allowlist !== undefined) {
+    const text = (await readInput(options.allowlist, 'allowlist')).toString('utf8');
+    sources.push(...importAllowlist(text, draft, log));
+  }
+  if (options.excludelist !== undefined) {
+    importExcludeList((await readInput(options.excludelist, 'exclude list')).toString('utf8'), draft, log);
+  }
+  if (options.imaMeasurementList !== undefined) {
+    const list = await readInput(options.imaMeasurementList, 'IMA measurement list');
+    const { keyrings = false, imaBuf = false } = options;
+    sources.push(...importMeasurementList(list, draft, { keyrings, buffers: imaBuf }, skipped));
+  }
+  const algorithm = chooseAlgorithm(sources, log);
+  await addVerificationKeys(options.addImaSignatureVerificationKey ?? [], draft);
+
+  const pool = openHashPool(options.threads);
+  const cache = options.rootfs !== undefined || options.deb ? cacheOf(options, environment) : noCache;
+  try {
+    await addSystems(options, { algorithm, pool, cache, progress, skipped, now: now() }, draft, log);
+    cache.save();
+  } finally {
+    progress.stop();
+    await pool.close();
+  }
+  skipped.report(log, options.failOnSkip ?? false);
+  return options.showLegacyAllowlist ? legacyAllowlist(draft) : policyText(draft, now());
+}
+
+async function addSystems(options: CreateOptions, workshop: Workshop, draft: PolicyDraft, log: Log): Promise<void> {
+  const { rootfs, ramdiskDir, localRpmRepo, remoteRpmRepo, deb, oci } = options;
+  if (options.algo !== undefined && rootfs === undefined && ramdiskDir === undefined && !deb && !oci) {
+    log.warn('--algo is of use only with --rootfs, --ramdisk-dir, --deb or --oci');
+  }
+  if (rootfs !== undefined) {
+    const skipPaths = (options.skipPath ?? '').split(',').filter((one) => one !== '');
+    const tree = { directory: rootfs, skipPaths, anyOwner: options.anyOwner ?? false };
+    const files = await digestRootFileSystem(tree, workshop, log);
+    for (const { name, hex } of files) addFile(draft, name, hex);
+    if (files.length === 0) {
+      log.warn(`No file of ${rootfs} was taken: for a tree that does not belong to root, give --any-owner`);
+    }
+  } else if (options.skipPath !== undefined) log.warn('--skip-path is of use only with --rootfs');
+  if (ramdiskDir !== undefined) {
+    for (const { name, hex } of await digestRamdisks(ramdiskDir, workshop)) addFile(draft, name, hex);
+  }
+  const rpmKeys = await Promise.all((options.rpmKey ?? []).map((file) => readInput(file, 'key')));
+  if (localRpmRepo !== undefined) await addLocalRepository(localRpmRepo, rpmKeys, workshop, draft, log);
+  if (remoteRpmRepo !== undefined) {
+    await addRemoteRepository(remoteRpmRepo, rpmKeys, options.maxWorkers, workshop, draft, log);
+  }
+  if (deb) {
+    const keyrings = await Promise.all((options.debKeyring ?? []).map((file) => readInput(file, 'keyring')));
+    const { debArch: architecture, debPackage: packages = [], maxWorkers } = options;
+    await addDebSources(deb, { keyrings, architecture, packages, maxWorkers }, workshop, draft, log);
+  }
+  for (const image of oci ?? []) await addOciImage(image, options.ociPlatform, workshop, draft, log);
+}
+
+function algoOption(algo: string | undefined): AlgorithmSource[] {
+  if (algo === undefined) return [];
+  const algorithm: HashAlgorithm | undefined = isHashAlgorithm(algo) ? algo : undefined;
+  return [{ name: '--algo option', algorithm }];
+}
+
+/** @throws ToolError `file_unreadable`, `key_invalid` */
+async function addVerificationKeys(files: readonly string[], draft: PolicyDraft): Promise<void> {
+  if (files.length === 0) return;
+  importBaseKeys(draft);
+  for (const file of files) {
+    const parsed = parseVerificationKey(await readInput(file, 'key'));
+    if (parsed.ok) draft.keys.set(parsed.value.keyId, parsed.value);
+    else {
+      const why =
+        parsed.problem.kind === 'not_a_key'
+          ? 'it is neither a certificate nor a key in DER or PEM'
+          : `it is of type ${parsed.problem.keyType}, RSA or ECDSA is wanted`;
+      throw new ToolError('key_invalid', `The key ${file} cannot check signatures of files: ${why}`);
+    }
+  }
+}
+
+function cacheOf({ cache }: CreateOptions, { env }: CreateEnvironment): HashCache {
+  if (cache === false) return noCache;
+  const home = env.XDG_CACHE_HOME || path.join(env.HOME || os.homedir(), '.cache');
+  return openHashCache(cache ?? path.join(home, 'keylime-policy', 'digests'));
+}

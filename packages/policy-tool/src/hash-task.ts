@@ -1,0 +1,135 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { type HashAlgorithm, opensslName } from '@keylime/core/digest';
+import { decodeUtf8 } from '@keylime/ima/list-text';
+import { ByteReader } from './archive/byte-reader.ts';
+import { decompressed } from './archive/compression.ts';
+import { initrdFiles } from './archive/initrd.ts';
+import { tarEntries } from './archive/tar.ts';
+import { type DebPackage, readDeb } from './deb/deb-package.ts';
+import { digestFile, type FileDigestResult } from './file-digest.ts';
+import { isErrno, reason, ToolError } from './tool-error.ts';
+
+/** A part of a file: the whole if `sizeBytes` is absent. */
+export type FilePart = { readonly file: string; readonly offset?: number; readonly sizeBytes?: number };
+
+/** An entry of a layer, its path without `/` in front. */
+export type LayerEntry =
+  | { readonly path: string; readonly type: 'file'; readonly hex: string }
+  | { readonly path: string; readonly type: 'hard_link' | 'symbolic_link'; readonly target: string }
+  | { readonly path: string; readonly type: 'directory' | 'other' };
+
+/** Work for a thread of the pool, and what it gives: all of it reads much and answers little. */
+export type HashTask =
+  | {
+      readonly kind: 'files';
+      readonly paths: readonly string[];
+      readonly algorithm: HashAlgorithm;
+      readonly md5: boolean;
+    }
+  | { readonly kind: 'initrd'; readonly file: string; readonly algorithm: HashAlgorithm }
+  | { readonly kind: 'deb'; readonly file: string; readonly algorithm: HashAlgorithm; readonly sha256?: string }
+  | { readonly kind: 'layer'; readonly part: FilePart; readonly algorithm: HashAlgorithm; readonly sha256: string }
+  | { readonly kind: 'sum'; readonly file: string; readonly algorithm: string };
+
+export type HashResult = {
+  readonly files: readonly FileDigestResult[];
+  readonly initrd: readonly (readonly [path: string, hex: string])[];
+  readonly deb: DebPackage;
+  readonly layer: readonly LayerEntry[];
+  readonly sum: string;
+};
+
+/** Does one task. @throws ToolError */
+export async function runHashTask(task: HashTask): Promise<HashResult[HashTask['kind']]> {
+  switch (task.kind) {
+    case 'files':
+      return task.paths.map((path) => digestFile(path, task.algorithm, task.md5));
+    case 'initrd':
+      return inFile(task.file, async () => {
+        const name = opensslName(task.algorithm);
+        return (await initrdFiles(await readFile(task.file))).map(
+          ({ path, content }) => [decodeUtf8(path), createHash(name).update(content).digest('hex')] as const,
+        );
+      });
+    case 'deb':
+      return inFile(task.file, () => readCounted(task, (bytes) => readDeb(bytes, task.algorithm)));
+    case 'layer':
+      return inFile(task.part.file, () =>
+        readCounted({ ...task.part, sha256: task.sha256 }, (bytes) => readLayer(bytes, task.algorithm)),
+      );
+    case 'sum':
+      return inFile(task.file, async () => {
+        const hash = createHash(task.algorithm);
+        for await (const piece of createReadStream(task.file, { highWaterMark: CHUNK_BYTES })) hash.update(piece);
+        return hash.digest('hex');
+      });
+  }
+}
+
+const CHUNK_BYTES = 1 << 20;
+
+/** Names the file in what goes wrong with it. */
+async function inFile<T>(file: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ToolError) throw new ToolError(error.code, `${file}: ${error.message}`, { cause: error });
+    if (isErrno(error, 'ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'EIO')) {
+      throw new ToolError('file_unreadable', `Cannot read ${file}: ${reason(error)}`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** Reads a part of a file to its end, and gives no result unless it has the SHA-256 that it should have. */
+async function readCounted<T>(
+  { file, offset = 0, sizeBytes, sha256 }: FilePart & { readonly sha256?: string },
+  read: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
+): Promise<T> {
+  const hash = createHash('sha256');
+  const stream = createReadStream(file, {
+    start: offset,
+    ...(sizeBytes !== undefined && { end: offset + sizeBytes - 1 }),
+    highWaterMark: CHUNK_BYTES,
+  });
+  async function* counted() {
+    for await (const piece of stream) {
+      hash.update(piece);
+      yield piece as Buffer;
+    }
+  }
+  const source = counted();
+  try {
+    const result = await read(source);
+    if (sha256 === undefined) return result;
+    const rest = await source.next();
+    if (!rest.done) throw new ToolError('archive_malformed', 'Something follows the end of the archive');
+    const actual = hash.digest('hex');
+    if (actual === sha256) return result;
+    throw new ToolError('digest_mismatch', `Its SHA-256 is ${actual}, it should be ${sha256}`);
+  } finally {
+    stream.destroy();
+  }
+}
+
+async function readLayer(source: AsyncIterable<Uint8Array>, algorithm: HashAlgorithm): Promise<readonly LayerEntry[]> {
+  const name = opensslName(algorithm);
+  const entries: LayerEntry[] = [];
+  for await (const entry of tarEntries(new ByteReader(decompressed(source), 'tar'))) {
+    const path = textOf(entry.path);
+    if (entry.type === 'file') {
+      const hash = createHash(name);
+      await entry.content((piece) => hash.update(piece));
+      entries.push({ path, type: 'file', hex: hash.digest('hex') });
+    } else if (entry.type === 'hard_link' || entry.type === 'symbolic_link') {
+      entries.push({ path, type: entry.type, target: textOf(entry.target) });
+    } else entries.push({ path, type: entry.type });
+  }
+  return entries;
+}
+
+/** Paths of archives are bytes. */
+export const textOf = (latin1: string): string =>
+  /^[\0-\x7f]*$/.test(latin1) ? latin1 : decodeUtf8(Buffer.from(latin1, 'latin1'));

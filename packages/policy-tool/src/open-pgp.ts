@@ -1,0 +1,90 @@
+import type { PublicKey, VerifyMessageResult } from 'openpgp';
+import { reason, ToolError } from './tool-error.ts';
+
+/** Public keys that an operator trusts. */
+export type OpenPgpKeys = readonly PublicKey[];
+
+/** Large, and rarely needed. */
+const load = () => import('openpgp');
+
+/** The keys in files, armoured or not. @throws ToolError `key_invalid` */
+export async function readOpenPgpKeys(files: readonly Uint8Array[]): Promise<OpenPgpKeys> {
+  const { readKeys } = await load();
+  const keys: PublicKey[] = [];
+  for (const bytes of files) {
+    const text = Buffer.from(bytes).toString('latin1');
+    const isArmored = text.includes('-----BEGIN PGP PUBLIC KEY BLOCK-----');
+    try {
+      const found = await (isArmored
+        ? readKeys({ armoredKeys: text })
+        : readKeys({ binaryKeys: Uint8Array.from(bytes) }));
+      keys.push(...found.map((key) => key.toPublic()));
+    } catch (cause) {
+      throw new ToolError('key_invalid', `An OpenPGP key cannot be read: ${reason(cause)}`, { cause });
+    }
+  }
+  return keys;
+}
+
+/**
+ * Checks a detached signature, armoured or not: at least one signature must be by one of `keys`, and none by them may be
+ * bad. Signatures of other keys say nothing.
+ * @throws ToolError `repository_signature`
+ */
+export async function verifyDetached(
+  what: string,
+  content: Uint8Array,
+  signatureBytes: Uint8Array,
+  keys: OpenPgpKeys,
+  now: Date,
+): Promise<void> {
+  const { createMessage, readSignature, verify } = await load();
+  const text = Buffer.from(signatureBytes).toString('latin1');
+  await checked(what, keys, now, async () => {
+    const signature = await (text.includes('-----BEGIN PGP SIGNATURE-----')
+      ? readSignature({ armoredSignature: text })
+      : readSignature({ binarySignature: Uint8Array.from(signatureBytes) }));
+    const message = await createMessage({ binary: Uint8Array.from(content) });
+    return (await verify({ message, signature, verificationKeys: [...keys], date: now })).signatures;
+  });
+}
+
+/** The text that a clear-signed file signs; the same rule. @throws ToolError `repository_signature` */
+export async function verifyClearSigned(what: string, text: string, keys: OpenPgpKeys, now: Date): Promise<string> {
+  const { readCleartextMessage, verify } = await load();
+  let signed = '';
+  await checked(what, keys, now, async () => {
+    const message = await readCleartextMessage({ cleartextMessage: text });
+    const { data, signatures } = await verify({ message, verificationKeys: [...keys], date: now });
+    signed = data;
+    return signatures;
+  });
+  return signed;
+}
+
+async function checked(
+  what: string,
+  keys: OpenPgpKeys,
+  now: Date,
+  signatures: () => Promise<VerifyMessageResult['signatures']>,
+): Promise<void> {
+  const refused = (why: string, cause?: unknown) =>
+    new ToolError('repository_signature', `The signature of ${what} is not good: ${why}`, { cause });
+  let good = 0;
+  try {
+    for (const { keyID, verified } of await signatures()) {
+      const signers = keys.filter((key) => key.getKeys(keyID).length > 0);
+      if (signers.length === 0) {
+        verified.catch(() => {});
+        continue;
+      }
+      await verified;
+      // A signature stays good when its key expires; here a key that is no longer valid is not to be relied on.
+      for (const signer of signers) await signer.verifyPrimaryKey(now);
+      good++;
+    }
+  } catch (cause) {
+    throw refused(reason(cause), cause);
+  }
+  if (good === 0) throw refused('it is by none of the keys that were given');
+}

@@ -1,0 +1,83 @@
+import { createReadStream, readdirSync } from 'node:fs';
+import path from 'node:path';
+import type { Log } from '@keylime/service/log';
+import { ByteReader } from '../archive/byte-reader.ts';
+import type { Workshop } from '../digest-files.ts';
+import { readOpenPgpKeys } from '../open-pgp.ts';
+import { addFile, type PolicyDraft } from '../policy-draft.ts';
+import { forEachLimited, openRepository } from '../repository-files.ts';
+import { realDirectory } from '../root-file-system.ts';
+import type { Skipped } from '../skipped.ts';
+import { reason, ToolError } from '../tool-error.ts';
+import { type RepositoryPackage, readRepomd, repositoryPackages } from './repomd.ts';
+import { type RpmHeader, readRpmHeader } from './rpm-header.ts';
+
+const OPEN_FILES = 8;
+
+/**
+ * Adds the files of all packages in a directory with `repodata`. Each package must have the checksum that the metadata say;
+ * where these are signed by an operator's key, packages that they do not name are left out.
+ * @throws ToolError
+ */
+export async function addLocalRepository(
+  directory: string,
+  keyFiles: readonly Buffer[],
+  { pool, progress, skipped, now }: Workshop,
+  draft: PolicyDraft,
+  log: Log,
+): Promise<void> {
+  const root = realDirectory(directory);
+  const files = openRepository(root);
+  const keys = await readOpenPgpKeys(keyFiles);
+  const repomd = await readRepomd(files, keys, now, log);
+  const listed = new Map<string, RepositoryPackage>();
+  for await (const one of repositoryPackages(files, repomd)) listed.set(path.normalize(one.href), one);
+
+  const names = readdirSync(root, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.rpm'))
+    .sort();
+  progress.start(`Reading packages of ${directory}`, names.length);
+  const headers = new Map<string, RpmHeader>();
+  await forEachLimited(names, OPEN_FILES, async (name) => {
+    const file = path.join(root, name);
+    const known = listed.get(name);
+    if (known === undefined && keys.length > 0) {
+      skipped.failed('packages that the signed metadata do not name', name);
+    } else {
+      if (known !== undefined) {
+        const actual = await pool.run({ kind: 'sum', file, algorithm: known.algorithm });
+        if (actual !== known.checksum) {
+          throw new ToolError(
+            'digest_mismatch',
+            `${file} has the ${known.algorithm} ${actual}, the metadata of its repository say ${known.checksum}`,
+          );
+        }
+      }
+      headers.set(name, await headerOf(file));
+    }
+    progress.advance();
+  });
+  for (const name of names) {
+    const header = headers.get(name);
+    if (header !== undefined) addRpm(header, draft, skipped);
+  }
+}
+
+export function addRpm({ name, version, files }: RpmHeader, draft: PolicyDraft, skipped: Skipped): void {
+  for (const [file, hex] of files) {
+    if (hex.length < 40) skipped.failed('MD5 digests of packages', `${name}: ${file}`);
+    else addFile(draft, file, hex, `${name} ${version}`);
+  }
+}
+
+async function headerOf(file: string): Promise<RpmHeader> {
+  const stream = createReadStream(file);
+  try {
+    return await readRpmHeader(new ByteReader(stream, 'RPM'));
+  } catch (error) {
+    if (error instanceof ToolError) throw new ToolError(error.code, `${file}: ${error.message}`, { cause: error });
+    throw new ToolError('file_unreadable', `Cannot read ${file}: ${reason(error)}`, { cause: error });
+  } finally {
+    stream.destroy();
+  }
+}

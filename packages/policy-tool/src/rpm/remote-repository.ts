@@ -1,0 +1,74 @@
+import type { Log } from '@keylime/service/log';
+import { ByteReader } from '../archive/byte-reader.ts';
+import type { Workshop } from '../digest-files.ts';
+import { type OpenPgpKeys, readOpenPgpKeys, verifyDetached } from '../open-pgp.ts';
+import { addFile, type PolicyDraft } from '../policy-draft.ts';
+import { forEachLimited, isUrl, openRepository, type RepositoryFiles } from '../repository-files.ts';
+import { ToolError } from '../tool-error.ts';
+import { addRpm } from './local-repository.ts';
+import { packageFiles, type RepositoryPackage, readRepomd, repositoryPackages } from './repomd.ts';
+import { type RpmHeader, readRpmHeader } from './rpm-header.ts';
+
+/**
+ * Adds the files of all packages of a repository on a server: from its `filelists-ext` metadata, or else from the headers
+ * of its packages, of which no more is asked for. A header is covered by no metadata: where the operator gave keys, it must
+ * be signed by one of them.
+ * @throws ToolError
+ */
+export async function addRemoteRepository(
+  url: string,
+  keyFiles: readonly Buffer[],
+  maxWorkers: number,
+  { progress, skipped, now }: Workshop,
+  draft: PolicyDraft,
+  log: Log,
+): Promise<void> {
+  if (!isUrl(url)) throw new ToolError('usage', `--remote-rpm-repo ${url}: this is no http or https address`);
+  const files = openRepository(url);
+  const keys = await readOpenPgpKeys(keyFiles);
+  const repomd = await readRepomd(files, keys, now, log);
+
+  progress.start(`Reading metadata of ${url}`);
+  const listed = await packageFiles(files, repomd);
+  if (listed !== undefined) {
+    for await (const { path, hex, label } of listed) {
+      progress.advance();
+      if (/^0*$/.test(hex)) continue;
+      if (hex.length < 40) skipped.failed('MD5 digests of packages', `${label}: ${path}`);
+      else addFile(draft, path, hex, label);
+    }
+    return;
+  }
+  const packages: RepositoryPackage[] = [];
+  for await (const one of repositoryPackages(files, repomd)) packages.push(one);
+  progress.start(`Reading headers of ${url}`, packages.length);
+  const headers = new Map<RepositoryPackage, RpmHeader>();
+  await forEachLimited(packages, maxWorkers, async (one) => {
+    headers.set(one, await headerOf(files, one, keys, now));
+    progress.advance();
+  });
+  for (const one of packages) {
+    const header = headers.get(one);
+    if (header !== undefined) addRpm(header, draft, skipped);
+  }
+}
+
+async function headerOf(
+  files: RepositoryFiles,
+  { href, headerEnd }: RepositoryPackage,
+  keys: OpenPgpKeys,
+  now: Date,
+): Promise<RpmHeader> {
+  const reader = new ByteReader(await files.open(href, headerEnd), 'RPM');
+  try {
+    const header = await readRpmHeader(reader);
+    if (keys.length === 0) return header;
+    if (header.signature === undefined) {
+      throw new ToolError('repository_signature', `The header of ${files.show(href)} is not signed`);
+    }
+    await verifyDetached(files.show(href), header.bytes, header.signature, keys, now);
+    return header;
+  } finally {
+    await reader.close();
+  }
+}
