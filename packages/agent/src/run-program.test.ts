@@ -41,6 +41,8 @@ test('[MUST] a program that hangs is stopped with all that it started', async ()
   assert.deepEqual(end, { kind: 'timed_out' });
   const pid = Number(lines[0]?.replace('stdout: ', ''));
   assert.ok(pid > 0);
+  // Its new parent reaps it a moment later; without the kill it would sleep for ten minutes.
+  for (let tries = 0; tries < 500 && isAlive(pid); tries++) await new Promise((resolve) => setTimeout(resolve, 10));
   assert.equal(isAlive(pid), false);
 });
 
