@@ -5,14 +5,15 @@ import fc from 'fast-check';
 import { hintBytes, hintData, measuredIn } from './coverage.ts';
 import { decodeEventLog, LARGEST_LOG, MOST_EVENTS, MOST_PROBLEMS } from './decode.ts';
 import { type EventToEncode, encodeEventLog, encodeSha1Log } from './encode.ts';
+import { encodeNumber } from './encode-data.ts';
 import { EVENT_TYPES } from './event-type.ts';
-import { ascii, number } from './internal/samples.ts';
+import { ascii } from './internal/samples.ts';
 import { replayEventLog } from './replay.ts';
 import { BANK_IDS } from './spec-id.ts';
 
 const bios = readFileSync(new URL('../../testing/vectors/debian12-secureboot-vm/bios.bin', import.meta.url));
 
-const separator = (pcr: number): EventToEncode => ({ pcr, type: 'EV_SEPARATOR', data: number(0, 4) });
+const separator = (pcr: number): EventToEncode => ({ pcr, type: 'EV_SEPARATOR', data: encodeNumber(0, 4) });
 const SEPARATORS = [0, 1, 2, 3].map(separator);
 const LOG = encodeEventLog(['sha1', 'sha256'], SEPARATORS);
 const SPEC_ID_END = 32 + LOG.readUInt32LE(28);

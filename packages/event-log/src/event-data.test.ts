@@ -5,23 +5,20 @@ import { hintData } from './coverage.ts';
 import { decodeEventLog } from './decode.ts';
 import { devicePathText } from './device-path.ts';
 import { type EventToEncode, encodeEventLog } from './encode.ts';
+import {
+  encodeFileNode,
+  encodeImageLoad,
+  encodeLoadOption,
+  encodeNumber,
+  encodePathNode,
+  encodeSignatureList,
+  encodeUtf16,
+  encodeVariable,
+  PATH_END,
+} from './encode-data.ts';
 import type { EventData } from './event-data.ts';
 import { SIGNATURE_TYPES, VARIABLE_GUIDS } from './guid.ts';
-import {
-  ascii,
-  END,
-  fileNode,
-  gpt,
-  guidBytes,
-  imageLoad,
-  loadOption,
-  node,
-  number,
-  SAMPLE_GUID,
-  signatureList,
-  utf16,
-  variable,
-} from './internal/samples.ts';
+import { ascii, gpt, guidBytes, SAMPLE_GUID } from './internal/samples.ts';
 import { decodeBootOrder, decodeLoadOption } from './load-option.ts';
 import type { VariableValue } from './uefi-variable.ts';
 
@@ -34,85 +31,85 @@ function dataOf(event: EventToEncode): EventData {
 type VariableEvent = 'EV_EFI_VARIABLE_DRIVER_CONFIG' | 'EV_EFI_VARIABLE_BOOT' | 'EV_EFI_VARIABLE_AUTHORITY';
 
 function variableValue(type: VariableEvent, name: string, data: Uint8Array): VariableValue {
-  const found = dataOf({ pcr: 7, type, data: variable(name, data) });
+  const found = dataOf({ pcr: 7, type, data: encodeVariable(name, data) });
   assert(found.kind === 'variable');
   assert.deepEqual([found.guid, found.name, found.data], [VARIABLE_GUIDS.global, name, Buffer.from(data)]);
   return found.value;
 }
 
-const u32s = (...values: readonly number[]): Buffer => Buffer.concat(values.map((value) => number(value, 4)));
-const u64s = (...values: readonly number[]): Buffer => Buffer.concat(values.map((value) => number(value, 8)));
+const u32s = (...values: readonly number[]): Buffer => Buffer.concat(values.map((value) => encodeNumber(value, 4)));
+const u64s = (...values: readonly number[]): Buffer => Buffer.concat(values.map((value) => encodeNumber(value, 8)));
 
 /** Nodes of 04 section 4.8 of the reference and their text by libefivar 39. */
 const NODES: readonly (readonly [string, Buffer])[] = [
-  ['Pci(0x1f,0x2)', node(1, 1, Buffer.of(2, 0x1f))],
-  ['MemoryMapped(11,0x900000,0x10fffff)', node(1, 3, u32s(11), u64s(0x900000, 0x10fffff))],
-  [`VenHw(${SAMPLE_GUID})`, node(1, 4, guidBytes(SAMPLE_GUID))],
-  [`VenHw(${SAMPLE_GUID},0aff)`, node(1, 4, guidBytes(SAMPLE_GUID), Buffer.of(0x0a, 0xff))],
-  ['Ctrl(0x3)', node(1, 5, u32s(3))],
-  ['BMC(1,0xca2)', node(1, 6, Buffer.of(1), u64s(0xca2))],
-  ['PciRoot(0x0)', node(2, 1, u32s(0x0a0341d0, 0))],
-  ['PcieRoot(0x1)', node(2, 1, u32s(0x0a0841d0, 1))],
-  ['Floppy(0x0)', node(2, 1, u32s(0x060441d0, 0))],
-  ['Acpi(0x020341d0,0x5)', node(2, 1, u32s(0x020341d0, 5))],
-  ['AcpiAdr(0x1,0x80010100)', node(2, 3, u32s(1, 0x80010100))],
-  ['Ata(1,0,3)', node(3, 1, Buffer.of(1, 0), number(3, 2))],
-  ['SCSI(1,2)', node(3, 2, number(1, 2), number(2, 2))],
-  ['USB(11,0)', node(3, 5, Buffer.of(11, 0))],
-  [`VenMsg(${SAMPLE_GUID})`, node(3, 10, guidBytes(SAMPLE_GUID))],
-  ['MAC(525400123456,1)', node(3, 11, Buffer.concat([Buffer.from('525400123456', 'hex')], 32), Buffer.of(1))],
+  ['Pci(0x1f,0x2)', encodePathNode(1, 1, Buffer.of(2, 0x1f))],
+  ['MemoryMapped(11,0x900000,0x10fffff)', encodePathNode(1, 3, u32s(11), u64s(0x900000, 0x10fffff))],
+  [`VenHw(${SAMPLE_GUID})`, encodePathNode(1, 4, guidBytes(SAMPLE_GUID))],
+  [`VenHw(${SAMPLE_GUID},0aff)`, encodePathNode(1, 4, guidBytes(SAMPLE_GUID), Buffer.of(0x0a, 0xff))],
+  ['Ctrl(0x3)', encodePathNode(1, 5, u32s(3))],
+  ['BMC(1,0xca2)', encodePathNode(1, 6, Buffer.of(1), u64s(0xca2))],
+  ['PciRoot(0x0)', encodePathNode(2, 1, u32s(0x0a0341d0, 0))],
+  ['PcieRoot(0x1)', encodePathNode(2, 1, u32s(0x0a0841d0, 1))],
+  ['Floppy(0x0)', encodePathNode(2, 1, u32s(0x060441d0, 0))],
+  ['Acpi(0x020341d0,0x5)', encodePathNode(2, 1, u32s(0x020341d0, 5))],
+  ['AcpiAdr(0x1,0x80010100)', encodePathNode(2, 3, u32s(1, 0x80010100))],
+  ['Ata(1,0,3)', encodePathNode(3, 1, Buffer.of(1, 0), encodeNumber(3, 2))],
+  ['SCSI(1,2)', encodePathNode(3, 2, encodeNumber(1, 2), encodeNumber(2, 2))],
+  ['USB(11,0)', encodePathNode(3, 5, Buffer.of(11, 0))],
+  [`VenMsg(${SAMPLE_GUID})`, encodePathNode(3, 10, guidBytes(SAMPLE_GUID))],
+  ['MAC(525400123456,1)', encodePathNode(3, 11, Buffer.concat([Buffer.from('525400123456', 'hex')], 32), Buffer.of(1))],
   [
     'IPv4(10.0.0.1:80,TCP,Static,10.0.0.2,10.0.0.254,255.255.255.0)',
-    node(
+    encodePathNode(
       3,
       12,
       Buffer.of(10, 0, 0, 2, 10, 0, 0, 1),
-      number(0, 2),
-      number(80, 2),
-      number(6, 2),
+      encodeNumber(0, 2),
+      encodeNumber(80, 2),
+      encodeNumber(6, 2),
       Buffer.of(1, 10, 0, 0, 254, 255, 255, 255, 0),
     ),
   ],
   [
     'IPv6([0:0:0:0:0:0:0:1],UDP,StatelessAutoConfigure,[fe80:0:0:0:0:0:0:2],[0:0:0:0:0:0:0:0],64)',
-    node(
+    encodePathNode(
       3,
       13,
       Buffer.from(`fe80${'00'.repeat(13)}02${'00'.repeat(15)}01`, 'hex'),
       u32s(0),
-      number(17, 2),
+      encodeNumber(17, 2),
       Buffer.of(1, 64),
       Buffer.alloc(16),
     ),
   ],
-  ['Unit(4)', node(3, 17, Buffer.of(4))],
-  ['Sata(1,65535,0)', node(3, 18, number(1, 2), number(0xffff, 2), number(0, 2))],
-  ['Vlan(7)', node(3, 20, number(7, 2))],
-  ['NVMe(0x1,00-25-38-5B-71-00-AF-0C)', node(3, 23, u32s(1), Buffer.from('0025385b7100af0c', 'hex'))],
-  ['Uri(http://10.0.0.1/boot.efi)', node(3, 24, ascii('http://10.0.0.1/boot.efi'))],
-  ['UFS(0,0xb0)', node(3, 25, Buffer.of(0, 0xb0))],
-  ['SD(1)', node(3, 26, Buffer.of(1))],
-  ['eMMC(0)', node(3, 29, Buffer.of(0))],
+  ['Unit(4)', encodePathNode(3, 17, Buffer.of(4))],
+  ['Sata(1,65535,0)', encodePathNode(3, 18, encodeNumber(1, 2), encodeNumber(0xffff, 2), encodeNumber(0, 2))],
+  ['Vlan(7)', encodePathNode(3, 20, encodeNumber(7, 2))],
+  ['NVMe(0x1,00-25-38-5B-71-00-AF-0C)', encodePathNode(3, 23, u32s(1), Buffer.from('0025385b7100af0c', 'hex'))],
+  ['Uri(http://10.0.0.1/boot.efi)', encodePathNode(3, 24, ascii('http://10.0.0.1/boot.efi'))],
+  ['UFS(0,0xb0)', encodePathNode(3, 25, Buffer.of(0, 0xb0))],
+  ['SD(1)', encodePathNode(3, 26, Buffer.of(1))],
+  ['eMMC(0)', encodePathNode(3, 29, Buffer.of(0))],
   [
     `HD(1,GPT,${SAMPLE_GUID},0x800,0x80000)`,
-    node(4, 1, u32s(1), u64s(0x800, 0x80000), guidBytes(SAMPLE_GUID), Buffer.of(2, 2)),
+    encodePathNode(4, 1, u32s(1), u64s(0x800, 0x80000), guidBytes(SAMPLE_GUID), Buffer.of(2, 2)),
   ],
   [
     'HD(2,MBR,0x90909090,0x800,0x1000)',
-    node(4, 1, u32s(2), u64s(0x800, 0x1000), Buffer.alloc(16, 0x90), Buffer.of(1, 1)),
+    encodePathNode(4, 1, u32s(2), u64s(0x800, 0x1000), Buffer.alloc(16, 0x90), Buffer.of(1, 1)),
   ],
-  ['CDROM(1,0x4e,0x21)', node(4, 2, u32s(1), u64s(0x4e, 0x21))],
-  [`VenMedia(${SAMPLE_GUID})`, node(4, 3, guidBytes(SAMPLE_GUID))],
-  ['\\EFI\\redhat\\shimx64.efi', fileNode('\\EFI\\redhat\\shimx64.efi')],
-  [`Media(${SAMPLE_GUID})`, node(4, 5, guidBytes(SAMPLE_GUID))],
-  [`FvFile(${SAMPLE_GUID})`, node(4, 6, guidBytes(SAMPLE_GUID))],
-  [`FvVol(${SAMPLE_GUID})`, node(4, 7, guidBytes(SAMPLE_GUID))],
-  ['Offset(0x15c00,0x47fff)', node(4, 8, u32s(0), u64s(0x15c00, 0x47fff))],
-  ['BBS(HD,disk,0x90)', node(5, 1, number(2, 2), number(0x90, 2), ascii('disk\0'))],
-  ['HardwarePath(99,aa)', node(1, 99, Buffer.of(0xaa))],
-  ['AcpiPath(9,)', node(2, 9)],
-  ['MediaPath(1,00)', node(4, 1, Buffer.of(0))],
-  ['Path(3,99,0102)', node(3, 99, Buffer.of(1, 2))],
+  ['CDROM(1,0x4e,0x21)', encodePathNode(4, 2, u32s(1), u64s(0x4e, 0x21))],
+  [`VenMedia(${SAMPLE_GUID})`, encodePathNode(4, 3, guidBytes(SAMPLE_GUID))],
+  ['\\EFI\\redhat\\shimx64.efi', encodeFileNode('\\EFI\\redhat\\shimx64.efi')],
+  [`Media(${SAMPLE_GUID})`, encodePathNode(4, 5, guidBytes(SAMPLE_GUID))],
+  [`FvFile(${SAMPLE_GUID})`, encodePathNode(4, 6, guidBytes(SAMPLE_GUID))],
+  [`FvVol(${SAMPLE_GUID})`, encodePathNode(4, 7, guidBytes(SAMPLE_GUID))],
+  ['Offset(0x15c00,0x47fff)', encodePathNode(4, 8, u32s(0), u64s(0x15c00, 0x47fff))],
+  ['BBS(HD,disk,0x90)', encodePathNode(5, 1, encodeNumber(2, 2), encodeNumber(0x90, 2), ascii('disk\0'))],
+  ['HardwarePath(99,aa)', encodePathNode(1, 99, Buffer.of(0xaa))],
+  ['AcpiPath(9,)', encodePathNode(2, 9)],
+  ['MediaPath(1,00)', encodePathNode(4, 1, Buffer.of(0))],
+  ['Path(3,99,0102)', encodePathNode(3, 99, Buffer.of(1, 2))],
 ];
 
 for (const [text, bytes] of NODES) {
@@ -120,9 +117,9 @@ for (const [text, bytes] of NODES) {
 }
 
 test('nodes are joined with slashes, instances with commas, and nothing counts behind the end', () => {
-  const pci = node(1, 1, Buffer.of(0, 1));
-  const unit = node(3, 17, Buffer.of(2));
-  const path = Buffer.concat([pci, unit, node(0x7f, 0x01), unit, END, pci]);
+  const pci = encodePathNode(1, 1, Buffer.of(0, 1));
+  const unit = encodePathNode(3, 17, Buffer.of(2));
+  const path = Buffer.concat([pci, unit, encodePathNode(0x7f, 0x01), unit, PATH_END, pci]);
   assert.equal(devicePathText(path), 'Pci(0x1,0x0)/Unit(2),Unit(2)');
 });
 
@@ -134,8 +131,8 @@ test('a device path node that is too short or too long does not decode', () => {
 test('signature lists are read whole, each with its type, header and owner', () => {
   const hashes = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)];
   const lists = Buffer.concat([
-    signatureList(SIGNATURE_TYPES.x509, SAMPLE_GUID, [ascii('certificate')], Buffer.alloc(4)),
-    signatureList(SIGNATURE_TYPES.sha256, SAMPLE_GUID, hashes),
+    encodeSignatureList(SIGNATURE_TYPES.x509, SAMPLE_GUID, [ascii('certificate')], Buffer.alloc(4)),
+    encodeSignatureList(SIGNATURE_TYPES.sha256, SAMPLE_GUID, hashes),
   ]);
   assert.deepEqual(variableValue('EV_EFI_VARIABLE_DRIVER_CONFIG', 'db', lists), {
     kind: 'signature_database',
@@ -168,7 +165,7 @@ for (const [what, listSize, headerSize, signatureSize] of [
   ['longer than the variable', 124, 0, 48],
 ] as const) {
   test(`a signature list ${what} is malformed`, () => {
-    const list = signatureList(SIGNATURE_TYPES.sha256, SAMPLE_GUID, [Buffer.alloc(32)]);
+    const list = encodeSignatureList(SIGNATURE_TYPES.sha256, SAMPLE_GUID, [Buffer.alloc(32)]);
     u32s(listSize, headerSize, signatureSize).copy(list, 16);
     assert.equal(variableValue('EV_EFI_VARIABLE_DRIVER_CONFIG', 'dbx', list).kind, 'malformed');
   });
@@ -196,8 +193,8 @@ test('authorities, SbatLevel and MokListTrusted are read by their names', () => 
 });
 
 test('a boot option tells whether it is active, what it is called, what it starts and with which data', () => {
-  const path = Buffer.concat([fileNode('\\EFI\\debian\\shimx64.efi'), END]);
-  const option = loadOption('debian', path, ascii('more'));
+  const path = Buffer.concat([encodeFileNode('\\EFI\\debian\\shimx64.efi'), PATH_END]);
+  const option = encodeLoadOption('debian', path, ascii('more'));
   const expected = {
     attributes: 1,
     active: true,
@@ -213,14 +210,14 @@ test('a boot option tells whether it is active, what it is called, what it start
 });
 
 test('the boot order is numbers, and half a number is malformed', () => {
-  const order = Buffer.concat([number(3, 2), number(0x1f, 2)]);
+  const order = Buffer.concat([encodeNumber(3, 2), encodeNumber(0x1f, 2)]);
   assert.deepEqual(variableValue('EV_EFI_VARIABLE_BOOT', 'BootOrder', order), { kind: 'boot_order', order: [3, 0x1f] });
   assert.deepEqual(decodeBootOrder(order), [3, 0x1f]);
   assert.equal(variableValue('EV_EFI_VARIABLE_BOOT', 'BootOrder', order.subarray(0, 3)).kind, 'malformed');
 });
 
 test('a variable that does not fill its event exactly is malformed', () => {
-  const whole = variable('SecureBoot', Buffer.of(1));
+  const whole = encodeVariable('SecureBoot', Buffer.of(1));
   for (const data of [whole.subarray(0, -1), Buffer.concat([whole, Buffer.of(0)]), whole.subarray(0, 20)]) {
     assert.equal(dataOf({ pcr: 7, type: 'EV_EFI_VARIABLE_DRIVER_CONFIG', data }).kind, 'malformed');
   }
@@ -238,7 +235,7 @@ for (const uintn of [4, 8] as const) {
   });
 
   test(`an image load with UINTN of ${uintn} bytes is read`, () => {
-    const image = imageLoad(Buffer.concat([fileNode('\\grub.efi'), END]), uintn);
+    const image = encodeImageLoad(Buffer.concat([encodeFileNode('\\grub.efi'), PATH_END]), uintn);
     const data = dataOf({ pcr: 4, type: 'EV_EFI_BOOT_SERVICES_APPLICATION', data: image });
     assert(data.kind === 'image_load');
     assert.deepEqual(
@@ -286,7 +283,7 @@ for (const [what, event, expected] of [
   ],
   [
     'a version of the CRTM',
-    { pcr: 0, type: 'EV_S_CRTM_VERSION', data: utf16('N40ET41W\0') },
+    { pcr: 0, type: 'EV_S_CRTM_VERSION', data: encodeUtf16('N40ET41W\0') },
     { kind: 'text', text: 'N40ET41W', encoding: 'utf16le' },
   ],
   [
@@ -336,7 +333,7 @@ for (const [what, event, expected] of [
   ],
   [
     'a command line of systemd-stub',
-    { pcr: 12, type: 'EV_IPL', data: utf16('root=LABEL=Ä quiet\0') },
+    { pcr: 12, type: 'EV_IPL', data: encodeUtf16('root=LABEL=Ä quiet\0') },
     { kind: 'load_options', text: 'root=LABEL=Ä quiet' },
   ],
   [
@@ -346,8 +343,8 @@ for (const [what, event, expected] of [
   ],
   [
     'the configuration of systemd-boot',
-    { pcr: 5, type: 'EV_EVENT_TAG', data: Buffer.concat([u32s(0xf5bc582a, 2), utf16('x')]) },
-    { kind: 'tag', id: 0xf5bc582a, meaning: 'systemd_loader_conf', data: utf16('x') },
+    { pcr: 5, type: 'EV_EVENT_TAG', data: Buffer.concat([u32s(0xf5bc582a, 2), encodeUtf16('x')]) },
+    { kind: 'tag', id: 0xf5bc582a, meaning: 'systemd_loader_conf', data: encodeUtf16('x') },
   ],
   [
     'a pointer to a reference manifest',

@@ -25,7 +25,8 @@ export type GptHeader = Decoded<typeof GptHeader>;
 /** 36 UTF-16 units, filled up with NULs. */
 const nameBytes = fixedBytes(72);
 
-const PartitionPlace = struct({
+/** EFI_PARTITION_ENTRY before its name. */
+export const PartitionPlace = struct({
   typeGuid: guid,
   uniqueGuid: guid,
   startingLba: u64le,

@@ -4,19 +4,10 @@ import { digest } from '@keylime/core/digest';
 import { coveredData, hintData, type MeasuredEvent, measuredIn } from './coverage.ts';
 import { decodeEventLog } from './decode.ts';
 import { type EventToEncode, encodeEventLog, encodeSha1Log } from './encode.ts';
+import { encodeFileNode, encodeImageLoad, encodeNumber, encodeUtf16, encodeVariable, PATH_END } from './encode-data.ts';
 import type { BootEvent } from './event.ts';
 import { VARIABLE_GUIDS } from './guid.ts';
-import {
-  ascii,
-  END,
-  fileNode,
-  guidBytes,
-  imageLoad,
-  number,
-  SAMPLE_GUID,
-  utf16,
-  variable,
-} from './internal/samples.ts';
+import { ascii, guidBytes, SAMPLE_GUID } from './internal/samples.ts';
 import { QUIRKS, type Quirk } from './quirks.ts';
 import { replayBank } from './replay.ts';
 import { verifyEventLog } from './verify.ts';
@@ -66,7 +57,7 @@ quirkTest('vendor_event_type', 'a type of no specification extends its PCR and k
 });
 
 quirkTest('bank_left_out', 'a record without a digest of a bank does not touch that bank', () => {
-  const data = number(0, 4);
+  const data = encodeNumber(0, 4);
   const digests = new Map([['sha256', digest('sha256', data)]] as const);
   const log = decodeEventLog(encodeEventLog(['sha1', 'sha256'], [{ pcr: 12, type: 'EV_SEPARATOR', data, digests }]));
   assert.deepEqual([log.problems, log.events[1]?.quirks], [[], ['bank_left_out']]);
@@ -74,14 +65,14 @@ quirkTest('bank_left_out', 'a record without a digest of a bank does not touch t
 });
 
 quirkTest('no_digests', 'a record without digests touches no bank', () => {
-  const data = number(0, 4);
+  const data = encodeNumber(0, 4);
   const log = decodeEventLog(encodeEventLog(['sha256'], [{ pcr: 1, type: 'EV_SEPARATOR', data, digests: new Map() }]));
   assert.deepEqual([log.problems, log.events[1]?.quirks], [[], ['no_digests']]);
   assert.equal(replayBank(log, 'sha256').size, 0);
 });
 
 quirkTest('spec_id_trailing_bytes', 'bytes behind vendorInfo do not move the records behind them', () => {
-  const log = encodeEventLog(['sha256'], [{ pcr: 1, type: 'EV_SEPARATOR', data: number(0, 4) }]);
+  const log = encodeEventLog(['sha256'], [{ pcr: 1, type: 'EV_SEPARATOR', data: encodeNumber(0, 4) }]);
   const size = log.readUInt32LE(28);
   const longer = Buffer.concat([log.subarray(0, 32 + size), Buffer.of(1, 2, 3), log.subarray(32 + size)]);
   longer.writeUInt32LE(size + 3, 28);
@@ -94,7 +85,7 @@ quirkTest('uintn_of_other_size', '32-bit structures are read though the log says
   const event = measured({
     pcr: 7,
     type: 'EV_EFI_VARIABLE_DRIVER_CONFIG',
-    data: variable('SecureBoot', Buffer.of(1), { uintn: 4 }),
+    data: encodeVariable('SecureBoot', Buffer.of(1), { uintn: 4 }),
   });
   const data = coveredData(event);
   assert(data?.kind === 'variable');
@@ -106,7 +97,7 @@ quirkTest('uintn_of_other_size', '32-bit structures are read though the log says
 
 /** DER of nothing in particular, 16 bytes, as old shim logs it: no owner before it, 6 bytes of nothing behind it. */
 const CERTIFICATE = Buffer.concat([Buffer.from('3082000c', 'hex'), Buffer.alloc(12, 7)]);
-const OLD_SHIM = variable('Shim', Buffer.concat([CERTIFICATE, Buffer.alloc(6)]), {
+const OLD_SHIM = encodeVariable('Shim', Buffer.concat([CERTIFICATE, Buffer.alloc(6)]), {
   owner: VARIABLE_GUIDS.shimLock,
   dataLength: CERTIFICATE.length,
 });
@@ -126,7 +117,7 @@ quirkTest(
     assert.equal(event.coverage, 'whole');
     assert(event.quirks.includes('shim_authority_digest_without_last_byte'));
     // Where the last byte is one of the value it must be covered like the others.
-    const whole = variable('Shim', Buffer.concat([guidBytes(SAMPLE_GUID), CERTIFICATE]));
+    const whole = encodeVariable('Shim', Buffer.concat([guidBytes(SAMPLE_GUID), CERTIFICATE]));
     const shorter = measured({
       pcr: 7,
       type: 'EV_EFI_VARIABLE_AUTHORITY',
@@ -138,7 +129,10 @@ quirkTest(
 );
 
 quirkTest('image_load_trailing_bytes', 'bytes behind a device path are left out of it', () => {
-  const data = Buffer.concat([imageLoad(Buffer.concat([fileNode('\\EFI\\grub.efi'), END])), Buffer.alloc(9)]);
+  const data = Buffer.concat([
+    encodeImageLoad(Buffer.concat([encodeFileNode('\\EFI\\grub.efi'), PATH_END])),
+    Buffer.alloc(9),
+  ]);
   const event = decoded({ pcr: 4, type: 'EV_EFI_BOOT_SERVICES_APPLICATION', data });
   const hint = hintData(event);
   assert(hint.kind === 'image_load');
@@ -151,21 +145,26 @@ quirkTest('shim_stray_byte', 'a byte behind the NUL is not one of the name', () 
 });
 
 quirkTest('boot_variable_digest_of_value', 'the value is covered, the name is not', () => {
-  const value = number(0x0001, 2);
-  const event = measured({ pcr: 1, type: 'EV_EFI_VARIABLE_BOOT', data: variable('BootOrder', value), measured: value });
+  const value = encodeNumber(0x0001, 2);
+  const event = measured({
+    pcr: 1,
+    type: 'EV_EFI_VARIABLE_BOOT',
+    data: encodeVariable('BootOrder', value),
+    measured: value,
+  });
   assert.deepEqual([event.coverage, event.quirks], ['value', ['boot_variable_digest_of_value']]);
   assert.deepEqual(coveredData(event), { kind: 'variable_value', data: value });
 });
 
 quirkTest('config_variable_digest_of_value', 'SecureBoot may be any variable whose value is 1', () => {
-  const data = variable('SecureBoot', Buffer.of(1));
+  const data = encodeVariable('SecureBoot', Buffer.of(1));
   const event = measured({ pcr: 7, type: 'EV_EFI_VARIABLE_DRIVER_CONFIG', data, measured: Buffer.of(1) });
   assert.deepEqual([event.coverage, event.quirks], ['value', ['config_variable_digest_of_value']]);
   assert.deepEqual(coveredData(event), { kind: 'variable_value', data: Buffer.of(1) });
 });
 
 quirkTest('secure_boot_empty', 'SecureBoot without a value is off', () => {
-  const data = variable('SecureBoot', Buffer.alloc(0));
+  const data = encodeVariable('SecureBoot', Buffer.alloc(0));
   const event = measured({ pcr: 7, type: 'EV_EFI_VARIABLE_DRIVER_CONFIG', data });
   const covered = coveredData(event);
   assert(covered?.kind === 'variable');
@@ -181,7 +180,7 @@ quirkTest('crtm_contents_text', 'text is not taken for an address', () => {
 });
 
 quirkTest('crtm_version_digest_mismatch', 'a version with another digest is not covered, and says why', () => {
-  const event = measured({ pcr: 0, type: 'EV_S_CRTM_VERSION', data: utf16('1.2.3\0'), measured: ascii('1.2.3') });
+  const event = measured({ pcr: 0, type: 'EV_S_CRTM_VERSION', data: encodeUtf16('1.2.3\0'), measured: ascii('1.2.3') });
   assert.deepEqual([event.coverage, event.quirks], ['mismatch', ['crtm_version_digest_mismatch']]);
   assert.equal(coveredData(event), undefined);
 });
@@ -206,7 +205,7 @@ quirkTest('grub_digest_with_nul', 'the text is covered by a digest with its NUL'
 });
 
 quirkTest('systemd_boot_digest_with_nul', 'the command line is covered by a digest with one NUL more', () => {
-  const data = utf16('root=/dev/sda2\0');
+  const data = encodeUtf16('root=/dev/sda2\0');
   const event = measured({ pcr: 8, type: 'EV_IPL', data, measured: Buffer.concat([data, Buffer.of(0)]) });
   assert.deepEqual(coveredData(event), { kind: 'load_options', text: 'root=/dev/sda2' });
   assert.deepEqual(event.quirks, ['systemd_boot_digest_with_nul']);
@@ -218,16 +217,16 @@ quirkTest('not_utf8', 'bytes that are not UTF-8 are kept, one character each', (
 });
 
 quirkTest('separator_with_other_value', 'the value of a separator tells a firmware error', () => {
-  const event = measured({ pcr: 3, type: 'EV_SEPARATOR', data: number(1, 4) });
+  const event = measured({ pcr: 3, type: 'EV_SEPARATOR', data: encodeNumber(1, 4) });
   assert.deepEqual(
     [coveredData(event), event.quirks],
     [{ kind: 'separator', value: 1 }, ['separator_with_other_value']],
   );
-  assert.deepEqual(decoded({ pcr: 3, type: 'EV_SEPARATOR', data: number(0xffff_ffff, 4) }).quirks, []);
+  assert.deepEqual(decoded({ pcr: 3, type: 'EV_SEPARATOR', data: encodeNumber(0xffff_ffff, 4) }).quirks, []);
 });
 
 quirkTest('exit_boot_services_not_logged', 'PCR 5 may hold what was not logged, unless this is refused', () => {
-  const before: EventToEncode = { pcr: 5, type: 'EV_SEPARATOR', data: number(0, 4) };
+  const before: EventToEncode = { pcr: 5, type: 'EV_SEPARATOR', data: encodeNumber(0, 4) };
   const exits = ['Exit Boot Services Invocation', 'Exit Boot Services Returned with Failure'];
   const extended = [before, ...exits.map((text) => ({ pcr: 5, type: 'EV_EFI_ACTION', data: ascii(text) }) as const)];
   const quote = {

@@ -5,7 +5,8 @@ import { digest, extend, type HashAlgorithm } from '@keylime/core/digest';
 import { hintData } from './coverage.ts';
 import { decodeEventLog } from './decode.ts';
 import { type EventToEncode, encodeEventLog, encodeSha1Log } from './encode.ts';
-import { ascii, number } from './internal/samples.ts';
+import { encodeNumber } from './encode-data.ts';
+import { ascii } from './internal/samples.ts';
 import { initialPcr, replayBank, startupLocality } from './replay.ts';
 import { bootAggregates, type QuotedPcrs, verifyEventLog } from './verify.ts';
 
@@ -28,7 +29,7 @@ function kindsOf(log: Buffer, quote: QuotedPcrs, pcrs: readonly number[] = PCRS)
     : verified.failures.map((failure) => ('pcr' in failure ? [failure.kind, failure.pcr] : failure.kind));
 }
 
-const separator = (pcr: number): EventToEncode => ({ pcr, type: 'EV_SEPARATOR', data: number(0, 4) });
+const separator = (pcr: number): EventToEncode => ({ pcr, type: 'EV_SEPARATOR', data: encodeNumber(0, 4) });
 const locality = (value: number): EventToEncode => ({
   pcr: 0,
   type: 'EV_NO_ACTION',
@@ -44,7 +45,7 @@ const extended = (start: number, ...measured: readonly Uint8Array[]): Buffer =>
   );
 
 test('PCR 0 starts with the locality that the log tells before its first extend, other PCRs with zeros', () => {
-  const zeros = number(0, 4);
+  const zeros = encodeNumber(0, 4);
   assert.deepEqual(replayed(separator(0)).get(0), extended(0, zeros));
   assert.deepEqual(replayed(locality(3), separator(0), separator(1)).get(0), extended(3, zeros));
   assert.deepEqual(replayed(locality(3), separator(1)).get(1), extended(0, zeros));
@@ -52,7 +53,7 @@ test('PCR 0 starts with the locality that the log tells before its first extend,
 });
 
 test('with an H-CRTM PCR 0 starts with locality 4, whatever a remark says', () => {
-  const expected = extended(4, ascii('the code'), number(0, 4));
+  const expected = extended(4, ascii('the code'), encodeNumber(0, 4));
   assert.deepEqual(replayed(hcrtm, separator(0)).get(0), expected);
   assert.deepEqual(replayed(locality(3), hcrtm, separator(0)).get(0), expected);
 });
@@ -68,7 +69,7 @@ test('a locality that cannot start a TPM is reported and does not count', () => 
 test('PCRs of a dynamic launch start with ones', () => {
   assert.deepEqual(
     replayed(separator(17)).get(17),
-    extend('sha256', Buffer.alloc(32, 0xff), digest('sha256', number(0, 4))),
+    extend('sha256', Buffer.alloc(32, 0xff), digest('sha256', encodeNumber(0, 4))),
   );
 });
 
@@ -186,6 +187,6 @@ test('an event behind the last one is found out', () => {
 test('an unlogged ExitBootServices counts for PCR 5 only', () => {
   const logged = encodeEventLog(['sha256'], [separator(4)]);
   const exits = ['Exit Boot Services Invocation', 'Exit Boot Services Returned with Success'].map(ascii);
-  const pcrs = new Map([[4, extended(0, number(0, 4), ...exits)]]);
+  const pcrs = new Map([[4, extended(0, encodeNumber(0, 4), ...exits)]]);
   assert.deepEqual(kindsOf(logged, { bank: 'sha256', pcrs }, [4]), [['measured_boot_pcr_mismatch', 4]]);
 });
