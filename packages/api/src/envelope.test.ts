@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Value } from 'typebox/value';
-import { EmptyEnvelope, failure, PermissionErrors, parseEnvelope, permissionErrors, success } from './envelope.ts';
+import { failure, parseEnvelope, permissionErrors, success } from './envelope.ts';
 
 test('an answer with data says Success', () => {
   assert.deepEqual(success({ uuids: [] }), { code: 200, status: 'Success', results: { uuids: [] } });
@@ -14,7 +13,6 @@ test('an error keeps an empty object as results, as the Rust registrar client re
     status: "Agent with ID 'a' not found",
     results: {},
   });
-  assert.ok(Value.Check(EmptyEnvelope, failure(503)));
 });
 
 test('a permission error has the shape of the permission layer and no envelope', () => {
@@ -23,7 +21,6 @@ test('a permission error has the shape of the permission layer and no envelope',
     JSON.stringify(body),
     '{"errors":[{"status":"403","title":"Forbidden","detail":"Action list_agents requires admin authentication (mTLS certificate)"}]}',
   );
-  assert.ok(Value.Check(PermissionErrors, body));
 });
 
 test("an agent's null results are an envelope", () => {

@@ -1,5 +1,3 @@
-import { type Static, type TSchema, Type } from 'typebox';
-
 /**
  * The JSON object around every answer of registrar, verifier (v2) and agent (spec 01 section 2.1). `code` repeats the HTTP
  * status, `status` is text for people, `results` carries the data.
@@ -50,22 +48,13 @@ export const failure = (code: number, status = reasonOf(code)): Envelope<Record<
   results: {},
 });
 
-/** Schema of an answer with `results`. */
-export const EnvelopeOf = <Results extends TSchema>(results: Results) =>
-  Type.Object({ code: Type.Integer(), status: Type.String(), results });
-
-/** Schema of an answer that carries nothing: errors, and success without data. */
-export const EmptyEnvelope = EnvelopeOf(Type.Object({}));
-export type EmptyEnvelope = Static<typeof EmptyEnvelope>;
-
 /**
  * Body of 401 and 403 answers of the permission layer, in every API version (spec 01 section 2.2). [compat] It has neither
  * `code` nor `results`; scripts look for the texts of section 3.3 in `detail`.
  */
-export const PermissionErrors = Type.Object({
-  errors: Type.Array(Type.Object({ status: Type.String(), title: Type.String(), detail: Type.String() })),
-});
-export type PermissionErrors = Static<typeof PermissionErrors>;
+export type PermissionErrors = {
+  readonly errors: readonly { readonly status: string; readonly title: string; readonly detail: string }[];
+};
 
 /** The body of a 401 or 403 answer of the permission layer. */
 export const permissionErrors = (code: 401 | 403, detail: string): PermissionErrors => ({

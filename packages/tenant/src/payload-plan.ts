@@ -4,7 +4,7 @@ import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
 import { decryptPayload, encryptPayload, IV_BYTES } from '@keylime/payload/encryption';
 import { KEY_BYTES, type KeySplit, splitKey } from '@keylime/payload/key-split';
-import { type CertificateSettings, planCertificatePackage } from './certificate-plan.ts';
+import type { CertificateSettings } from './certificate-plan.ts';
 import { parseKeyFile } from './key-file.ts';
 import type { Arguments } from './options.ts';
 import { TenantError } from './tenant-error.ts';
@@ -69,6 +69,8 @@ export async function planPayload(
     return { seal: async () => ({ ...encrypt(content, maxPayloadBytes), revocationKey: '', metadata: '{}' }) };
   }
   if (given.caDir === undefined) return undefined;
+  // The X.509 library takes longer to load than most commands to run.
+  const { planCertificatePackage } = await import('./certificate-plan.ts');
   const plan = await planCertificatePackage(given.caDir, given.includeDir, settings.certificates, agentId());
   return {
     async seal() {

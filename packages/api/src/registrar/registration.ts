@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { EnvelopeOf } from '../envelope.ts';
+import { EnvelopeOf } from '../envelope-schema.ts';
 
 const OptionalText = Type.Optional(Type.Union([Type.String(), Type.Null()]));
 
