@@ -22,7 +22,7 @@ test('npm run up -- --check --json: registered, enrolled, attested, tampered wit
   const parent = await mkdtemp(join(tmpdir(), 'up-'));
   const folder = join(parent, 'trial');
   try {
-    const { code, stdout, stderr } = await up('--check', '--json', '--folder', folder);
+    const { code, stdout, stderr } = await up('--check', '--json', '--keep', '--folder', folder);
     assert.equal(code, 0, stderr);
     const result = JSON.parse(stdout) as Record<string, unknown>;
     assert.equal(result.ok, true);

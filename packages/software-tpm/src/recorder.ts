@@ -13,21 +13,30 @@ export type MeasurementRecorder = {
 };
 
 const IMA_PCR = 10;
-const BANK: HashAlgorithm = 'sha256';
+/** Of the digests in the list. */
+const FILE_HASH: HashAlgorithm = 'sha256';
 const BOOT_PCRS = 0x3ff;
 
-/** Opens a recorder on a TPM that was just reset; the list starts with the boot aggregate over PCRs 0 to 9. */
-export async function openRecorder(tcti: string, listFile: string): Promise<MeasurementRecorder> {
+/**
+ * Opens a recorder on a TPM that was just booted; the list starts with the boot aggregate over PCRs 0 to 9.
+ * @param banks the TPM's active banks, all of which are extended
+ */
+export async function openRecorder(
+  tcti: string,
+  listFile: string,
+  banks: readonly HashAlgorithm[] = [FILE_HASH],
+): Promise<MeasurementRecorder> {
   const tpm = await openTpm({ transport: await openTransport(tcti) });
   async function record(path: string, fileDigest: Uint8Array): Promise<void> {
-    const measurement = recordImaNg(path, BANK, fileDigest);
+    const measurement = recordImaNg(path, FILE_HASH, fileDigest);
     await appendFile(listFile, measurement.line);
-    await extendPcr(tpm, IMA_PCR, [{ bank: BANK, digest: measurement.extendValue(BANK) }]);
+    const digests = banks.map((bank) => ({ bank, digest: measurement.extendValue(bank) }));
+    await extendPcr(tpm, IMA_PCR, digests);
   }
-  const boot = await readPcrs(tpm, BANK, BOOT_PCRS);
-  await record('boot_aggregate', digest(BANK, ...[...boot].sort(([a], [b]) => a - b).map(([, value]) => value)));
+  const boot = await readPcrs(tpm, FILE_HASH, BOOT_PCRS);
+  await record('boot_aggregate', digest(FILE_HASH, ...[...boot].sort(([a], [b]) => a - b).map(([, value]) => value)));
   return {
-    measure: async (path, file) => record(path, digest(BANK, await readFile(file))),
+    measure: async (path, file) => record(path, digest(FILE_HASH, await readFile(file))),
     close: () => tpm.close(),
   };
 }

@@ -1,20 +1,25 @@
-import { writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { untilToldToEnd } from './ending.ts';
 import { enrol, tamper } from './story.ts';
 import { startTrial, type Trial } from './trial.ts';
 
 const HELP = `Usage: npm run up [-- OPTIONS]
 
-Starts registrar, verifier and agent on a software TPM, attests it, runs something unknown, and shows how it is caught.
+Starts registrar, verifier and three machines on software TPMs, attests them, runs something unknown on one, and shows how
+it is caught.
 
   --check              do the whole story without a person, then stop; exit status 0 only if all of it happened
   --json               print one JSON object with the times (with --check)
   --interval SECONDS   time between two attestations (default 0.25)
-  --folder FOLDER      where everything is kept (default .up; it is emptied first)
+  --folder FOLDER      where everything is kept (default .up; it is emptied first, and removed at the end)
+  --keep               do not remove it; after a failure it always stays, for its logs
   --help               print this
 `;
+
+const MACHINES = ['alpha', 'beta', 'gamma'] as const;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -23,63 +28,66 @@ async function main(): Promise<void> {
       json: { type: 'boolean', default: false },
       interval: { type: 'string', default: '0.25' },
       folder: { type: 'string', default: '.up' },
+      keep: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },
   });
   if (values.help) return void process.stdout.write(HELP);
-  const interval = Number(values.interval);
-  if (!(interval >= 0.05 && interval <= 3600)) throw new Error('--interval takes seconds from 0.05 to 3600.');
+  const quoteIntervalSeconds = Number(values.interval);
+  if (!(quoteIntervalSeconds >= 0.05 && quoteIntervalSeconds <= 3600)) {
+    throw new Error('--interval takes seconds from 0.05 to 3600.');
+  }
   const say = values.json ? () => {} : (text: string) => process.stdout.write(`${text}\n`);
   const folder = resolve(values.folder);
 
-  let trial: Trial | undefined;
-  const interrupted = new Promise<'interrupted'>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve('interrupted'));
-  });
+  const ended = untilToldToEnd();
   try {
-    trial = await startTrial(folder, interval, say);
-    const told = story(trial, folder, say, values.check);
-    const result = await Promise.race([told, interrupted, trial.broken]);
+    await using trial = await startTrial({ folder, quoteIntervalSeconds, machines: MACHINES, say });
+    const told = story(trial, say, values.check);
+    const result = await Promise.race([told, ended, trial.broken]);
     if (result instanceof Error) throw result;
-    if (result === 'interrupted') return;
-    if (values.json) process.stdout.write(`${JSON.stringify({ ok: true, ...result })}\n`);
-    if (values.check) return;
-    say(`\nEverything keeps running; Ctrl-C stops it. Look around with, for example:`);
-    say(`  ${trial.tenantCommand} -c cvstatus -u ${trial.agentId}`);
-    say(`Logs: ${trial.logFiles.join(' ')}`);
-    const end = await Promise.race([interrupted, trial.broken]);
-    if (end instanceof Error) throw end;
+    if (result !== 'ended') {
+      if (values.json) process.stdout.write(`${JSON.stringify({ ok: true, ...result })}\n`);
+      if (!values.check) {
+        say('Everything keeps running; Ctrl-C stops it.');
+        const end = await Promise.race([ended, trial.broken]);
+        if (end instanceof Error) throw end;
+      }
+    }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     if (values.json) process.stdout.write(`${JSON.stringify({ ok: false, error: message })}\n`);
-    process.stderr.write(`up: ${message}\n`);
+    process.stderr.write(`up: ${message}\nLogs: ${join(folder, 'logs')}\n`);
     process.exitCode = 1;
-  } finally {
-    await trial?.stop();
+    return;
   }
+  if (!values.keep) await rm(folder, { recursive: true, force: true });
 }
 
-async function story(trial: Trial, folder: string, say: (text: string) => void, hurry: boolean) {
+async function story(trial: Trial, say: (text: string) => void, hurry: boolean) {
   const ms = (value: number) => `${Math.round(value)} ms`;
-  say(`✓ Registered: the registrar knows the machine by its TPM (${ms(trial.registeredMs)})`);
-  const policyFile = join(folder, 'policy.json');
-  await writeFile(policyFile, await trial.machine.policy());
-  const enrolled = await enrol(trial, policyFile);
-  say(`✓ Enrolled: ${trial.agentId} (${ms(enrolled.enrolled_ms)})`);
-  say(`✓ Attested: it runs what it should (first time ${ms(enrolled.first_pass_ms)} after it was enrolled)`);
+  const { attesters } = trial;
+  const [tampered] = attesters;
+  if (tampered === undefined) throw new Error('there is no machine');
+  say(`✓ Registered: the registrar knows ${attesters.length} machines by their TPMs (${ms(tampered.registeredMs)})`);
+  let enrolled = { enrolled_ms: 0, first_pass_ms: 0 };
+  for (const attester of attesters.toReversed()) {
+    enrolled = await enrol(trial, attester);
+    say(`✓ Enrolled ${attester.machine.name} (${ms(enrolled.enrolled_ms)}) and attested`);
+  }
   if (!hurry) {
     for (let seconds = 5; seconds > 0; seconds--) {
-      const { attestation_count: count } = (await trial.status()) ?? {};
+      const { attestation_count: count } = (await tampered.status()) ?? {};
       say(`  attested ${count} times; something unknown runs in ${seconds} s`);
       await sleep(1000);
     }
   }
-  const caught = await tamper(trial);
+  const caught = await tamper(trial, tampered);
   say(`✗ Caught: ${caught.message}`);
   say(
     `  ${ms(caught.detected_ms)} after it was measured, reported ${ms(caught.notified_ms)} later (${caught.event_id})`,
   );
-  return { registered_ms: round(trial.registeredMs), ...rounded(enrolled), ...caught };
+  return { registered_ms: round(tampered.registeredMs), ...rounded(enrolled), ...caught };
 }
 
 const round = (value: number): number => Math.round(value * 10) / 10;

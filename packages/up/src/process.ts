@@ -1,6 +1,8 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 
 /** A program of ours that runs until it is stopped. */
 export type Service = {
@@ -11,7 +13,13 @@ export type Service = {
   readonly stop: () => Promise<void>;
 };
 
+/** The file that starts one of the programs of this repository. */
+export const programOf = (name: 'verifier' | 'registrar' | 'agent' | 'tenant' | 'ca'): string =>
+  fileURLToPath(new URL(`../../${name}/bin/keylime_${name}.mjs`, import.meta.url));
+
 const KILL_AFTER_MS = 15_000;
+/** Ctrl-C goes to all programs of a terminal at once: they may end a moment before they are told to. */
+const GRACE_MS = 300;
 
 /** Starts a program under this Node, its output in `logFile`. */
 export function startService(
@@ -31,7 +39,8 @@ export function startService(
   return {
     name,
     logFile,
-    ended: exited.then(([code, signal]) => {
+    ended: exited.then(async ([code, signal]) => {
+      await sleep(GRACE_MS);
       const reason = `the ${name} ended with ${code ?? signal}: see ${logFile}`;
       return stopping ? new Promise<Error>(() => {}) : new Error(reason);
     }),

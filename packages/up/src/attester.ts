@@ -1,0 +1,108 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePort } from '@keylime/service/free-port';
+import type { Boot } from '@keylime/software-tpm/boot';
+import { listens } from './listens.ts';
+import type { Machine } from './machine.ts';
+import { execute, programOf, type Service, startService } from './process.ts';
+import type { Site } from './site.ts';
+import { until } from './until.ts';
+
+/** A machine with its agent. */
+export type Attester = {
+  readonly id: string;
+  readonly machine: Machine;
+  /** Number of the verifier that attests it. */
+  readonly verifier: number;
+  /** The agent's work directory, in memory. */
+  readonly keylimeDir: string;
+  readonly logFile: string;
+  /** Milliseconds from the start of the agent until the registrar knew and believed its TPM. */
+  readonly registeredMs: number;
+  /** The verifier's word on it. */
+  readonly status: () => Promise<{ readonly [key: string]: unknown } | undefined>;
+  /** Switches the machine off and on, with these changes of what it boots; resolves when the agent is registered again. */
+  readonly reboot: (changes: Partial<Boot>) => Promise<void>;
+  readonly stop: () => Promise<void>;
+};
+
+export type AttesterOptions = {
+  readonly id: string;
+  readonly verifier?: number;
+  /** Told if the agent ends by itself. */
+  readonly broken: (reason: Error) => void;
+};
+
+/** A tmpfs on Linux. */
+const MEMORY = '/dev/shm';
+
+/** Starts the agent of `machine` at `site`; resolves when it is registered. */
+export async function startAttester(site: Site, machine: Machine, options: AttesterOptions): Promise<Attester> {
+  const { id, verifier = 0 } = options;
+  await using opened = new AsyncDisposableStack();
+  const makers = machine.tpmMakerCertificates.map((pem, n) => site.trust(`${machine.name}-${n}`, pem));
+  await Promise.all(makers);
+  // The agent keeps payloads in memory, and only root could mount some.
+  const keylimeDir = await mkdtemp(join(existsSync(MEMORY) ? MEMORY : tmpdir(), `keylime-up-${machine.name}-`));
+  opened.defer(() => removeKeylimeDir(keylimeDir));
+  const port = await freePort();
+  const config = join(machine.folder, 'agent.conf');
+  const quoted = JSON.stringify; // TOML's basic strings
+  await writeFile(
+    config,
+    `[agent]\nuuid = "${id}"\nip = "127.0.0.1"\nport = ${port}\ncontact_ip = "127.0.0.1"\ncontact_port = ${port}\n` +
+      `registrar_ip = "127.0.0.1"\nregistrar_port = ${site.registrarPort}\nrun_as = ""\n` +
+      `trusted_client_ca = ${quoted(site.caFile)}\n` +
+      `ima_ml_path = ${quoted(machine.measurementList)}\nmeasuredboot_ml_path = ${quoted(machine.bootLog)}\n`,
+  );
+  const logFile = join(site.folder, 'logs', `agent-${machine.name}.log`);
+
+  let registrations = 0;
+  async function start(): Promise<{ readonly service: Service; readonly registeredMs: number }> {
+    const name = `agent of ${machine.name}`;
+    const env = { KEYLIME_DIR: keylimeDir, KEYLIME_AGENT_CONFIG: config, TCTI: machine.tcti };
+    const startedAt = performance.now();
+    const service = startService(name, programOf('agent'), { env, logFile });
+    void service.ended.then(options.broken);
+    try {
+      const broken = service.ended;
+      const isNew = async () => {
+        const record = await site.operator.read('registrar', `/v2.6/agents/${id}`);
+        return Number(record?.regcount) > registrations ? Number(record?.regcount) : undefined;
+      };
+      registrations = await until(isNew, `the ${name} to register (${logFile})`, { broken });
+      const registeredMs = performance.now() - startedAt;
+      await until(() => listens(port), `the ${name} to serve (${logFile})`, { broken });
+      return { service, registeredMs };
+    } catch (error) {
+      await service.stop();
+      throw error;
+    }
+  }
+  let { service, registeredMs } = await start();
+  const stopping = opened.move();
+  stopping.defer(() => service.stop());
+  return {
+    id,
+    machine,
+    verifier,
+    keylimeDir,
+    logFile,
+    registeredMs,
+    status: () => site.operator.read(verifier, `/v2.6/agents/${id}`),
+    async reboot(changes) {
+      await service.stop();
+      await machine.reboot(changes);
+      ({ service } = await start());
+    },
+    stop: () => stopping.disposeAsync(),
+  };
+}
+
+/** An agent of root's has mounted memory there if `MEMORY` is none. */
+async function removeKeylimeDir(folder: string): Promise<void> {
+  await execute('umount', [join(folder, 'secure')], {});
+  await rm(folder, { recursive: true, force: true });
+}

@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execute, programOf } from './process.ts';
+
+/** What machines get once they are attested: a certificate, a secret with a script, and an action for revocations. */
+export type Payload = {
+  /** `--cert` and `--include` of `keylime_tenant`. */
+  readonly caDir: string;
+  readonly includeDir: string;
+  /** What the script has put into `INSTALLED` of the machine's payload. */
+  readonly secret: string;
+  /** For every program that opens the CA. */
+  readonly environment: Readonly<Record<string, string>>;
+};
+
+/** File that the script of the payload writes beside itself. */
+export const INSTALLED = 'installed';
+/** Files that the action writes into the agent's work directory, one for each revocation. */
+export const REVOCATION_NOTE = /^revoked-.*\.json$/;
+
+const SCRIPT = `#!/bin/sh
+# Runs on the machine as soon as its payload is decrypted.
+cp secret ${INSTALLED}.new && mv ${INSTALLED}.new ${INSTALLED}
+`;
+
+const ACTION = `#!/bin/sh
+# Runs when a machine is revoked; $1 is the notification, whose signature has been checked.
+note=$(mktemp ./revoked-XXXXXX) && cp "$1" "$note" && mv "$note" "$note.json"
+`;
+
+/** Makes in `folder` a CA with certificates for `machines`, and the files of their payload. */
+export async function preparePayload(folder: string, machines: readonly string[]): Promise<Payload> {
+  const caDir = join(folder, 'ca');
+  const includeDir = join(folder, 'payload');
+  await mkdir(includeDir, { recursive: true, mode: 0o700 });
+  const secret = randomBytes(16).toString('hex');
+  const file = async (path: string, text: string, mode = 0o600) => {
+    await writeFile(path, text, { mode });
+    await chmod(path, mode);
+  };
+  await file(join(includeDir, 'secret'), secret);
+  await file(join(includeDir, 'autorun.sh'), SCRIPT, 0o700);
+  await file(join(includeDir, 'action_list'), 'local_action_note\n');
+  await file(join(includeDir, 'local_action_note'), ACTION, 0o700);
+  await file(join(folder, 'ca-password'), randomBytes(24).toString('base64'));
+  await file(join(folder, 'ca.conf'), `[ca]\npassword_file = ${join(folder, 'ca-password')}\n`);
+  const environment = { KEYLIME_CA_CONFIG: join(folder, 'ca.conf') };
+  for (const args of [['init'], ...machines.map((name) => ['create', '-n', name])]) {
+    const made = await execute(process.execPath, [programOf('ca'), ...args, '-d', caDir], environment);
+    if (made.code !== 0) throw new Error(`keylime_ca ${args.join(' ')} failed:\n${made.output}`);
+  }
+  return { caDir, includeDir, secret, environment };
+}
+
+/** Whether the script has run on the machine whose agent works in `keylimeDir`. */
+export async function isInstalled(keylimeDir: string, { secret }: Payload): Promise<true | undefined> {
+  return (await readIfThere(join(keylimeDir, 'secure', 'unzipped', INSTALLED))) === secret ? true : undefined;
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}

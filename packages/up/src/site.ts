@@ -1,0 +1,121 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { freePort } from '@keylime/service/free-port';
+import { listens } from './listens.ts';
+import { type Operator, openOperator } from './operator.ts';
+import { execute, programOf, type Service, startService } from './process.ts';
+import { until } from './until.ts';
+import { startWebhookReceiver, type WebhookReceiver } from './webhook-receiver.ts';
+
+export type SiteOptions = {
+  /** Everything is kept here. */
+  readonly folder: string;
+  /** Seconds between two attestations of a machine. */
+  readonly quoteIntervalSeconds: number;
+  /** How many verifiers share the database; 1 if not given. */
+  readonly verifiers?: number;
+  /** `database_url` of the verifiers and the registrar; SQLite if not given. */
+  readonly databaseUrl?: { readonly verifier: string; readonly registrar: string };
+};
+
+/** What an operator runs: registrar, verifiers, a receiver of notifications, and the tools. */
+export type Site = {
+  readonly folder: string;
+  /** Of the CA of the services. */
+  readonly caFile: string;
+  readonly registrarPort: number;
+  readonly operator: Operator;
+  readonly webhook: WebhookReceiver;
+  /** Resolves with the reason if one of the services ends by itself. */
+  readonly broken: Promise<Error>;
+  readonly logFiles: readonly string[];
+  /** Trusts the maker of a TPM. */
+  readonly trust: (name: string, certificatePem: string) => Promise<void>;
+  /** Runs `keylime_tenant` with these arguments, against the verifier of this number. */
+  readonly tenant: (
+    args: readonly string[],
+    verifier?: number,
+  ) => Promise<{ readonly code: number; readonly output: string }>;
+  /** What to put before `keylime_tenant` to do it by hand. */
+  readonly tenantEnvironment: Readonly<Record<string, string>>;
+  readonly stop: () => Promise<void>;
+};
+
+export async function startSite(options: SiteOptions): Promise<Site> {
+  const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl } = options;
+  await using opened = new AsyncDisposableStack();
+  const services = join(folder, 'services');
+  const logs = join(folder, 'logs');
+  const store = join(services, 'tpm_cert_store');
+  for (const one of [services, logs, store]) await mkdir(one, { recursive: true, mode: 0o700 });
+  const running: Service[] = [];
+  async function start(program: 'verifier' | 'registrar', name: string, port: number, settings: string) {
+    const file = join(folder, `${name}.conf`);
+    await writeFile(file, settings, { mode: 0o600 });
+    const env = { KEYLIME_DIR: services, [`KEYLIME_${program.toUpperCase()}_CONFIG`]: file };
+    const service = startService(name, programOf(program), { env, logFile: join(logs, `${name}.log`) });
+    opened.defer(service.stop);
+    running.push(service);
+    const what = `the ${name} to be ready (${service.logFile})`;
+    await until(() => listens(port), what, { broken: service.ended });
+  }
+
+  // The receiver needs the certificate that the first verifier makes, and the verifiers need the receiver's address.
+  const webhookPort = await freePort();
+  const verifierPorts: number[] = [];
+  for (let n = 0; n < verifiers; n++) {
+    const port = await freePort();
+    verifierPorts.push(port);
+    const name = verifiers === 1 ? 'verifier' : `verifier-${n + 1}`;
+    await start(
+      'verifier',
+      name,
+      port,
+      `[verifier]\nuuid = ${name}\nport = ${port}\nquote_interval = ${quoteIntervalSeconds}\n` +
+        (databaseUrl === undefined ? '' : `database_url = ${databaseUrl.verifier}\n`) +
+        `[revocations]\nenabled_revocation_notifications = ['webhook']\n` +
+        `webhook_url = https://127.0.0.1:${webhookPort}/\n`,
+    );
+  }
+  const caFolder = join(services, 'cv_ca');
+  const read = (name: string) => readFile(join(caFolder, name), 'utf8');
+  const tls = { cert: await read('server-cert.crt'), key: await read('server-private.pem') };
+  const webhook = await startWebhookReceiver(tls, webhookPort);
+  opened.defer(webhook.stop);
+  const ports = { registrar: await freePort(), registrarTls: await freePort() };
+  await start(
+    'registrar',
+    'registrar',
+    ports.registrarTls,
+    `[registrar]\nport = ${ports.registrar}\ntls_port = ${ports.registrarTls}\n` +
+      (databaseUrl === undefined ? '' : `database_url = ${databaseUrl.registrar}\n`),
+  );
+  const operator = await openOperator(caFolder, { registrar: ports.registrarTls, verifiers: verifierPorts });
+  opened.defer(operator.close);
+
+  const tenantConf = join(folder, 'tenant.conf');
+  await writeFile(
+    tenantConf,
+    `[tenant]\nverifier_port = ${verifierPorts[0]}\nregistrar_port = ${ports.registrarTls}\ntpm_cert_store = ${store}\n`,
+  );
+  const tenantEnvironment = { KEYLIME_DIR: services, KEYLIME_TENANT_CONFIG: tenantConf };
+  const stopping = opened.move();
+  return {
+    folder,
+    caFile: join(caFolder, 'cacert.crt'),
+    registrarPort: ports.registrar,
+    operator,
+    webhook,
+    broken: Promise.race(running.map(({ ended }) => ended)),
+    logFiles: running.map(({ logFile }) => logFile),
+    trust: (name, pem) => writeFile(join(store, `${name}.pem`), pem),
+    tenant: (args, verifier = 0) =>
+      execute(
+        process.execPath,
+        [programOf('tenant'), '--cvport', String(verifierPorts[verifier]), ...args],
+        tenantEnvironment,
+      ),
+    tenantEnvironment,
+    stop: () => stopping.disposeAsync(),
+  };
+}

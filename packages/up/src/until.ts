@@ -1,0 +1,23 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const POLL_MS = 5;
+
+/** Polls until `condition` gives something; rejects if `broken` resolves or the time is over. */
+export async function until<T>(
+  condition: () => Promise<T | undefined>,
+  what: string,
+  { broken, timeoutMs = 60_000 }: { readonly broken: Promise<Error>; readonly timeoutMs?: number },
+): Promise<T> {
+  let fault: Error | undefined;
+  void broken.then((error) => {
+    fault = error;
+  });
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const found = await condition();
+    if (found !== undefined) return found;
+    if (fault !== undefined) throw fault;
+    if (performance.now() > deadline) throw new Error(`Waited ${timeoutMs / 1000} s in vain for ${what}.`);
+    await sleep(POLL_MS);
+  }
+}
