@@ -14,8 +14,8 @@ export type SiteOptions = {
   readonly quoteIntervalSeconds: number;
   /** How many verifiers share the database; 1 if not given. */
   readonly verifiers?: number;
-  /** `database_url` of the verifiers and the registrar; SQLite if not given. */
-  readonly databaseUrl?: { readonly verifier: string; readonly registrar: string };
+  /** `database_url` of verifiers and registrar, which may share a PostgreSQL; if not given, SQLite for each. */
+  readonly databaseUrl?: string;
 };
 
 /** What an operator runs: registrar, verifiers, a receiver of notifications, and the tools. */
@@ -44,6 +44,7 @@ export type Site = {
 export async function startSite(options: SiteOptions): Promise<Site> {
   const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl } = options;
   await using opened = new AsyncDisposableStack();
+  const database = databaseUrl === undefined ? '' : `database_url = ${databaseUrl}\n`;
   const services = join(folder, 'services');
   const logs = join(folder, 'logs');
   const store = join(services, 'tpm_cert_store');
@@ -72,7 +73,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
       name,
       port,
       `[verifier]\nuuid = ${name}\nport = ${port}\nquote_interval = ${quoteIntervalSeconds}\n` +
-        (databaseUrl === undefined ? '' : `database_url = ${databaseUrl.verifier}\n`) +
+        database +
         `[revocations]\nenabled_revocation_notifications = ['webhook']\n` +
         `webhook_url = https://127.0.0.1:${webhookPort}/\n`,
     );
@@ -87,8 +88,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
     'registrar',
     'registrar',
     ports.registrarTls,
-    `[registrar]\nport = ${ports.registrar}\ntls_port = ${ports.registrarTls}\n` +
-      (databaseUrl === undefined ? '' : `database_url = ${databaseUrl.registrar}\n`),
+    `[registrar]\nport = ${ports.registrar}\ntls_port = ${ports.registrarTls}\n${database}`,
   );
   const operator = await openOperator(caFolder, { registrar: ports.registrarTls, verifiers: verifierPorts });
   opened.defer(operator.close);

@@ -4,7 +4,7 @@ import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
 import { type Attester, startAttester } from './attester.ts';
 import { startMachine } from './machine.ts';
 import { type Payload, preparePayload } from './payload.ts';
-import { type Site, startSite } from './site.ts';
+import { type Site, type SiteOptions, startSite } from './site.ts';
 
 /** The whole system on one machine: what an operator runs, machines with software TPMs and their agents, a payload. */
 export type Trial = {
@@ -17,14 +17,9 @@ export type Trial = {
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 };
 
-export type TrialOptions = {
-  /** Emptied first. */
-  readonly folder: string;
-  readonly quoteIntervalSeconds: number;
+export type TrialOptions = SiteOptions & {
   /** Names of the machines. The agents of the first half belong to the first verifier, and so on. */
   readonly machines: readonly string[];
-  readonly verifiers?: number;
-  readonly databaseUrl?: { readonly verifier: string; readonly registrar: string };
   /** Hears what is being done. */
   readonly say: (text: string) => void;
 };
@@ -32,6 +27,7 @@ export type TrialOptions = {
 /** Id of the machine of this number, from 0. */
 export const agentIdOf = (number: number): string => `d432fbb3-d2f1-4a97-9ef7-75bd81c0000${number}`;
 
+/** Starts everything in `folder`, which is emptied first. */
 export async function startTrial(options: TrialOptions): Promise<Trial> {
   const { folder, machines: names, verifiers = 1, say } = options;
   await rm(folder, { recursive: true, force: true });
