@@ -1,19 +1,8 @@
-import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { assertReadmeExample } from '@keylime/testing/readme-example';
 
-test('the example of the README does what it says', async () => {
-  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
-  const [, code = ''] = /```ts\n(.*?)```/s.exec(readme) ?? [];
-  const [, expected = ''] = /\n\/\/ (\{.*\})\n$/.exec(code) ?? [];
-  const log = fileURLToPath(new URL('../../testing/vectors/debian12-secureboot-vm/bios.bin', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module-typescript', '--eval', code], {
-    cwd: import.meta.dirname,
-    env: { ...process.env, LOG: log },
-  });
-  assert.notEqual(expected, '');
-  assert.equal(stdout.trim(), expected);
-});
+test('the example of the README does what it says', () =>
+  assertReadmeExample(import.meta.dirname, {
+    LOG: path.join(import.meta.dirname, '../../testing/vectors/debian12-secureboot-vm/bios.bin'),
+  }));

@@ -1,20 +1,9 @@
-import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
 import { startSwtpm } from '@keylime/software-tpm/swtpm';
+import { assertReadmeExample } from '@keylime/testing/readme-example';
 
 test('the example of the README does what it says', async (t) => {
-  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
-  const [, code = ''] = /```ts\n(.*?)```/s.exec(readme) ?? [];
-  const [, expected = ''] = /\n\/\/ (\{.*\})\n$/.exec(code) ?? [];
   const swtpm = await startSwtpm({ certificates: false });
   t.after(() => swtpm.stop());
-  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module-typescript', '--eval', code], {
-    cwd: import.meta.dirname,
-    env: { ...process.env, TCTI: swtpm.tcti },
-  });
-  assert.notEqual(expected, '');
-  assert.equal(stdout.trim(), expected);
+  await assertReadmeExample(import.meta.dirname, { TCTI: swtpm.tcti });
 });
