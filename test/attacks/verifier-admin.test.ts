@@ -5,7 +5,6 @@ import { connect } from 'node:tls';
 import { testCa } from '@keylime/testing/test-certificates';
 import {
   type AttackedVerifier,
-  base64,
   enrolment,
   GET_QUOTE,
   runtimePolicy,
@@ -173,15 +172,5 @@ test('[MUST] the public routes tell no secret and change nothing', async () => {
   assert.equal(unknown.code, 404);
   const version = await verifier.ask({ path: '/version', as: 'nobody' });
   assert.equal(version.code, 200);
-  await nothingChanged();
-});
-
-test('[MUST] a key share is refused, and nothing secret is in a status', async () => {
-  const agent = await verifier.agent('secret');
-  const json = enrolment(agent, { v: base64('0123456789abcdef') });
-  const refused = await verifier.ask({ method: 'POST', path: '/v2.6/agents/secret', json });
-  assert.equal(refused.code, 400);
-  assert.match(refused.status, /^v: payloads are not served/);
-  assert.equal((await verifier.ask({ path: '/v2.6/agents/a' })).results.v, null);
   await nothingChanged();
 });

@@ -1,8 +1,9 @@
-import { generateKeyPairSync } from 'node:crypto';
+import { constants, createPublicKey, generateKeyPairSync, type KeyObject, privateDecrypt } from 'node:crypto';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { json } from 'node:stream/consumers';
 import { AGENT_API_VERSIONS } from '@keylime/api/versions';
 import { encodePublic } from '@keylime/tpm/public';
 import { type QuoteLies, type QuoteQuery, type SimulatedAgent, simulatedAgent } from './simulated-agent.ts';
@@ -34,6 +35,8 @@ export type LyingAgent = {
   readonly asked: readonly QuoteQuery[];
   /** How many of them were answered with nothing but the truth. */
   readonly truthful: () => number;
+  /** The key shares that were posted to it, decrypted with its transport key. */
+  readonly shares: readonly Buffer[];
   readonly stop: () => Promise<void>;
 };
 
@@ -53,19 +56,20 @@ const quoteQuery = (parameters: URLSearchParams): QuoteQuery => ({
 });
 
 /** Shared by all: an RSA key takes long to make. */
-let transportKeyPem: string | undefined;
+let sharedTransportKey: KeyObject | undefined;
 
 /** Starts such an agent on a free port of 127.0.0.1, truthful at first. Its AK is on P-256 unless said otherwise. */
 export async function startLyingAgent(options: LyingAgentOptions): Promise<LyingAgent> {
   const { id, clientCaPem, encryption = 'ecc256' } = options;
   const ak = softwareAk({ ...options, encryption });
   const identity = await testAgentIdentity(id);
-  transportKeyPem ??= generateKeyPairSync('rsa', { modulusLength: 2048 })
-    .publicKey.export({ type: 'spki', format: 'pem' })
-    .toString();
+  sharedTransportKey ??= generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  const transportKey = sharedTransportKey;
+  const transportKeyPem = createPublicKey(transportKey).export({ type: 'spki', format: 'pem' }).toString();
   const signAlg = options.signing ?? (encryption.startsWith('ecc') ? 'ecdsa' : 'rsassa');
   const machine = simulatedAgent({ ak, encAlg: encryption, signAlg, transportKeyPem });
   const asked: QuoteQuery[] = [];
+  const shares: Buffer[] = [];
   let lies: Lies | undefined;
   let truthful = 0;
 
@@ -75,6 +79,7 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
       const results = { supported_version: '2.6', supported_versions: AGENT_API_VERSIONS };
       return { code: 200, status: 'Success', results };
     }
+    if (pathname.endsWith('/keys/vkey')) return { code: 200, status: 'Success', results: null };
     if (!pathname.endsWith('/quotes/integrity')) return { code: 404, status: 'Not Found', results: {} };
     const query = quoteQuery(searchParams);
     return { code: 200, status: 'Success', results: machine.integrityQuote(lies?.query?.(query) ?? query, lies) };
@@ -88,6 +93,14 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
       if (pathname.endsWith('/quotes/integrity')) {
         asked.push(quoteQuery(searchParams));
         if (lies === undefined) truthful++;
+      }
+      if (pathname.endsWith('/keys/vkey')) {
+        const decrypt = (bytes: Buffer) =>
+          privateDecrypt({ key: transportKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha1' }, bytes);
+        json(request).then((body) => {
+          const { encrypted_key: text } = body as { encrypted_key?: unknown };
+          shares.push(decrypt(Buffer.from(String(text), 'base64')));
+        });
       }
       const truth = () => Buffer.from(JSON.stringify(answer(request)));
       if (lies?.respond !== undefined) return void lies.respond(request, response, truth);
@@ -110,6 +123,7 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
     },
     asked,
     truthful: () => truthful,
+    shares,
     stop: async () => {
       const closed = once(server, 'close');
       server.close();

@@ -5,5 +5,7 @@ export type AgentAnswer = { readonly status: number; readonly body: Buffer };
 export type AgentConnection = {
   /** Rejects if nobody answers, the peer is not the agent, time runs out or the answer is too large. */
   readonly get: (path: string) => Promise<AgentAnswer>;
+  /** As `get`. */
+  readonly post: (path: string, json: unknown) => Promise<AgentAnswer>;
   readonly close: () => void;
 };

@@ -2,6 +2,7 @@ import type { AgentId } from '@keylime/core/agent-id';
 import { compileOnce, type Parameter } from '@keylime/service/compile-once';
 import type { Kysely, Transaction } from 'kysely';
 import type { Agent, AgentRecord } from './agent.ts';
+import type { KeyShareVault } from './key-share-vault.ts';
 import type { NewDelivery } from './outbox.ts';
 import { agentRow, CorruptRowError, type RecordColumns, recordColumns, storedAgent } from './stored-agent.ts';
 import type { VerifierTables } from './tables.ts';
@@ -27,6 +28,8 @@ export type AgentStore = {
   readonly change: (id: AgentId, change: (agent: Agent) => AgentRecord) => Promise<Agent | undefined>;
   /** Deletes the agent, and its runtime policy if that was its own. Tells whether there was such an agent. */
   readonly remove: (id: AgentId) => Promise<boolean>;
+  /** Seals key shares under the vault's first key that another one sealed, as many as can be opened; tells how many. */
+  readonly resealKeyShares: (vault: KeyShareVault) => Promise<number>;
 };
 
 /** `onCorrupt` hears of rows that cannot be read; lists go on without them. */
@@ -64,6 +67,8 @@ export function sqlAgentStore(
           unreachable_rounds: value('unreachable_rounds'),
           inconclusive_rounds: value('inconclusive_rounds'),
           progress: value('progress'),
+          key_share_recipient: value('key_share_recipient'),
+          key_share_retries: value('key_share_retries'),
         })
         .where('agent_id', '=', value('agent_id'))
         .where('revision', '=', value('read')),
@@ -126,7 +131,43 @@ export function sqlAgentStore(
         }
         return true;
       }),
+    async resealKeyShares(vault) {
+      const rows = await mine(db)
+        .select(['agent_id', 'sealed_key_share'])
+        .where('sealed_key_share', 'is not', null)
+        .execute();
+      let count = 0;
+      for (const { agent_id: id, sealed_key_share: sealed } of rows) {
+        const fresh = sealed === null || !vault.isOutdated(sealed) ? undefined : reseal(vault, id as AgentId, sealed);
+        if (fresh === undefined) continue;
+        await write((trx) =>
+          trx
+            .updateTable('agents')
+            .set({ sealed_key_share: fresh })
+            .where('agent_id', '=', id)
+            .where('sealed_key_share', '=', sealed)
+            .execute(),
+        );
+        count += 1;
+      }
+      return count;
+    },
   };
+}
+
+/** `undefined` where it cannot be opened: the agent's own round says so. */
+function reseal(vault: KeyShareVault, id: AgentId, sealed: string): string | undefined {
+  let share: Buffer;
+  try {
+    share = vault.open(id, sealed);
+  } catch {
+    return undefined;
+  }
+  try {
+    return vault.seal(id, share);
+  } finally {
+    share.fill(0);
+  }
 }
 
 /** Inserts a new agent; the caller has made sure in the same transaction that there is none of that name. */

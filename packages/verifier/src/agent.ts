@@ -24,6 +24,8 @@ export type Enrolment = {
   readonly imaSignVerificationKeys?: string;
   /** PKCS#8 PEM of the RSA key that signs notifications about this agent; empty: they go unsigned. */
   readonly revocationKey: string;
+  /** The verifier's half V of the payload key, as a `KeyShareVault` sealed it; absent without a payload. */
+  readonly sealedKeyShare: string | undefined;
 };
 
 /** What attestation has made of the agent so far: all that a verifier remembers between two rounds. */
@@ -48,6 +50,10 @@ export type AgentRecord = {
   /** Rounds in a row whose evidence could neither pass nor fail. */
   readonly inconclusiveRounds: number;
   readonly progress: Progress;
+  /** The boot and transport key that the key share was delivered to, as `recipientOf` names them; absent before. */
+  readonly keyShareRecipient: string | undefined;
+  /** Deliveries of the key share in a row that nobody took. */
+  readonly keyShareRetries: number;
 };
 
 /** One enrolled agent as it is stored. `revision` grows by one with every write; a write of another revision is refused. */
@@ -69,4 +75,6 @@ export const freshRecord = (supportedVersion: string): AgentRecord => ({
   unreachableRounds: 0,
   inconclusiveRounds: 0,
   progress: { nextEntry: 0 },
+  keyShareRecipient: undefined,
+  keyShareRetries: 0,
 });

@@ -1,15 +1,16 @@
 import type { KeyObject } from 'node:crypto';
 import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
 import type { Expectation } from '@keylime/appraisal/appraise';
-import { type FailureEvent, shorten } from '@keylime/appraisal/event';
+import type { FailureEvent } from '@keylime/appraisal/event';
 import { BOOT_AGGREGATE } from '@keylime/appraisal/measurement';
 import type { Progress } from '@keylime/appraisal/progress';
-import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import { isJsonObject } from '@keylime/core/json';
 import type { Keyring } from '@keylime/ima/keyring';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
 import type { TpmtPublic } from '@keylime/tpm/public';
 import type { Agent } from './agent.ts';
+import { isRetried, parseShort, statusText, unreachableReason } from './agent-answer.ts';
 import type { AgentAnswer, AgentConnection } from './agent-connection.ts';
 import { newNonce } from './nonce.ts';
 import type { Outcome } from './transition.ts';
@@ -79,20 +80,10 @@ export async function attest(
   return judge(answer.body, expectation, progress);
 }
 
-/** A proxy's and a restarting agent's 502 to 504 are retried too; the existing verifier gives such an agent up. */
-const RETRIED: readonly number[] = [408, 429, 500, 502, 503, 504, 599];
-const LONGEST_REASON = 300;
-const LONGEST_MESSAGE_BYTES = 64 * 1024;
-
-/** The JSON of an answer that is not evidence: a longer one is not looked at, for reading it would hold up other agents. */
-const parseShort = (body: Buffer): Json | undefined =>
-  body.length <= LONGEST_MESSAGE_BYTES ? parseJson(body.toString('utf8')) : undefined;
-
 async function otherAnswer(agent: Agent, answer: AgentAnswer, connection: AgentConnection): Promise<Outcome> {
   const { status } = answer;
-  const body = parseShort(answer.body);
-  const text = isJsonObject(body) && typeof body.status === 'string' ? shorten(body.status, LONGEST_REASON) : '';
-  if (RETRIED.includes(status)) return { kind: 'unreachable', reason: `HTTP ${status} ${text}`.trim() };
+  const text = statusText(answer);
+  if (isRetried(answer)) return { kind: 'unreachable', reason: `HTTP ${status} ${text}`.trim() };
   if (status === 400 && saysVersionNotSupported(text)) return renegotiate(agent, connection);
   const message = `The agent answered ${status} to a quote request: ${text || 'no reason given'}`;
   return { kind: 'refused', event: engineEvent('no_quote', message) };
@@ -130,15 +121,4 @@ const engineEvent = (name: 'no_quote' | 'version_not_supported', message: string
   context: { message },
 });
 
-/** No answer is the agent's; want of sockets, files or memory is ours, and no reason to call an agent unreachable. */
-function unreachable(error: unknown): Outcome {
-  if (isLocalFault(error)) throw error;
-  return { kind: 'unreachable', reason: error instanceof Error ? error.message : String(error) };
-}
-
-const LOCAL_CODES: readonly unknown[] = ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL', 'client_closed'];
-
-function isLocalFault(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return ('code' in error && LOCAL_CODES.includes(error.code)) || isLocalFault(error.cause);
-}
+const unreachable = (error: unknown): Outcome => ({ kind: 'unreachable', reason: unreachableReason(error) });

@@ -14,12 +14,14 @@ import type { AgentConnection } from './agent-connection.ts';
 import type { AgentStore } from './agent-store.ts';
 import { attest, type Expectations, type Judge } from './attest.ts';
 import type { Clock } from './clock.ts';
+import type { KeyShareVault } from './key-share-vault.ts';
 import type { NewDelivery } from './outbox.ts';
 import type { PolicyRegistry } from './policy-registry.ts';
+import { type Release, releaseKeyShare } from './release-key-share.ts';
 import { revocationMessage } from './revocation-message.ts';
 import { openScheduler, type SchedulerSettings } from './scheduler.ts';
 import { CorruptRowError } from './stored-agent.ts';
-import { type EngineSettings, type Outcome, type Transition, transition } from './transition.ts';
+import { afterRelease, type EngineSettings, type Outcome, type Transition, transition } from './transition.ts';
 
 export type EngineParts = {
   readonly agents: AgentStore;
@@ -32,6 +34,7 @@ export type EngineParts = {
     readonly channels: readonly NewDelivery['channel'][];
   };
   readonly judge: Judge;
+  readonly vault: KeyShareVault;
   /** Something was put into the outbox. */
   readonly wakeNotifier: () => void;
   readonly log: Log;
@@ -53,6 +56,9 @@ export type Engine = {
   readonly close: () => Promise<void>;
 };
 
+/** What a round tells the scheduler. */
+type Round = { readonly nextDelayMs: number | undefined; readonly healthy: boolean };
+
 /** An agent as it is held between rounds: the stored row, its expectations decoded, and the way to it. */
 type Live = { agent: Agent; readonly expectations: Expectations; readonly connection: AgentConnection };
 
@@ -71,7 +77,7 @@ export function openEngine(parts: EngineParts): Engine {
     return live;
   }
 
-  async function round(id: AgentId): Promise<{ readonly nextDelayMs: number | undefined; readonly healthy: boolean }> {
+  async function round(id: AgentId): Promise<Round> {
     const live = lives.get(id) ?? (await load(id));
     if (live === undefined || !isAsked(live.agent)) {
       drop(id);
@@ -94,8 +100,52 @@ export function openEngine(parts: EngineParts): Engine {
     live.agent = saved;
     if (outcome.kind !== 'affirming') report(saved, outcome, next);
     if (deliveries.length > 0) parts.wakeNotifier();
+    // The verdict is stored, so nobody stopped or deleted the agent meanwhile; only now does the share leave.
+    if (outcome.kind === 'affirming' && saved.state === 'provideV') return release(live);
     if (next.nextDelayMs === undefined && lives.get(id) === live) drop(id);
     return { nextDelayMs: outcome.kind === 'unreachable' ? jitter(next.nextDelayMs) : next.nextDelayMs, healthy };
+  }
+
+  /** Gives its key share to an agent that was attested in this very round. */
+  async function release(live: Live): Promise<Round> {
+    const { agent, connection } = live;
+    const outcome = await tryRelease(agent, connection);
+    if (outcome === undefined) return { nextDelayMs: settings.quoteIntervalMs, healthy: true };
+    const next = afterRelease(agent, outcome, settings);
+    const deliveries = deliveriesOf(agent, next);
+    const saved = await agents.saveRound(agent, next.record, deliveries);
+    const healthy = outcome.kind !== 'unreachable';
+    if (saved === undefined) {
+      if (lives.get(agent.id) === live) drop(agent.id);
+      return { nextDelayMs: 0, healthy };
+    }
+    live.agent = saved;
+    if (deliveries.length > 0) parts.wakeNotifier();
+    if (outcome.kind === 'delivered') log.info('The key share was given to the agent', { agent: agent.id });
+    else log.warn('The key share could not be given to the agent', { agent: agent.id, reason: outcome.reason });
+    if (next.nextDelayMs === undefined) {
+      log.warn(`Agent ${agent.id} failed, stopping polling`, { event: saved.lastEventId });
+      if (lives.get(agent.id) === live) drop(agent.id);
+    }
+    return { nextDelayMs: outcome.kind === 'unreachable' ? jitter(next.nextDelayMs) : next.nextDelayMs, healthy };
+  }
+
+  /** `undefined` where the share cannot be opened: the agent is attested as before, and the operator is told every time. */
+  async function tryRelease(agent: Agent, connection: AgentConnection): Promise<Release | undefined> {
+    const { transportKeyPem } = agent.progress;
+    if (agent.sealedKeyShare === undefined || transportKeyPem === undefined) return undefined;
+    let share: Buffer;
+    try {
+      share = parts.vault.open(agent.id, agent.sealedKeyShare);
+    } catch (error) {
+      log.error('The key share is not given', { agent: agent.id, error });
+      return undefined;
+    }
+    try {
+      return await releaseKeyShare(share, { transportKeyPem, apiVersion: agent.supportedVersion }, connection);
+    } finally {
+      share.fill(0);
+    }
   }
 
   async function load(id: AgentId): Promise<Live | undefined> {
@@ -113,6 +163,7 @@ export function openEngine(parts: EngineParts): Engine {
     switch (state) {
       case 'start':
       case 'getQuote':
+      case 'provideV':
         return true;
       case 'failed':
       case 'tenantFailed':
@@ -144,7 +195,7 @@ export function openEngine(parts: EngineParts): Engine {
     if (outcome.kind === 'unreachable') log.warn('The agent did not answer', { ...fields, reason: outcome.reason });
     if (outcome.kind === 'version_changed')
       log.info('The agent speaks another API version', { ...fields, version: outcome.version });
-    if (agent.state === 'getQuote' || agent.state === 'start') return;
+    if (agent.state === 'getQuote' || agent.state === 'provideV' || agent.state === 'start') return;
     for (const { eventId, context } of agent.lastFailures) {
       log.warn(`${context.message ?? eventId}`, { ...fields, event: eventId });
     }
@@ -186,7 +237,7 @@ export function openEngine(parts: EngineParts): Engine {
     async reactivate(id) {
       const found = await agents.find(id);
       if (found === undefined) return false;
-      if (found.state === 'start' || found.state === 'getQuote') return true;
+      if (found.state === 'start' || found.state === 'getQuote' || found.state === 'provideV') return true;
       const changed = await agents.change(id, (agent) => ({
         ...agent,
         state: 'start',
@@ -195,6 +246,8 @@ export function openEngine(parts: EngineParts): Engine {
         lastFailures: [],
         unreachableRounds: 0,
         inconclusiveRounds: 0,
+        keyShareRecipient: undefined,
+        keyShareRetries: 0,
         progress: fromFirstEntry(agent.progress),
       }));
       if (changed === undefined) return false;

@@ -4,6 +4,7 @@ import type { Kysely } from 'kysely';
 import { type Agent, freshRecord } from './agent.ts';
 import { type GroupWrite, insertAgent } from './agent-store.ts';
 import type { EnrolmentRequest } from './enrolment.ts';
+import type { KeyShareVault } from './key-share-vault.ts';
 import { findPolicy, insertPolicy, type StoredPolicy } from './policy-store.ts';
 import { acceptPolicy, isRefusal, type PolicySignatureSettings } from './submitted-policy.ts';
 import type { VerifierTables } from './tables.ts';
@@ -22,9 +23,9 @@ const refused = (code: 400 | 401 | 404 | 409, status: string): EnrolResult => ({
 export async function enrol(
   write: GroupWrite,
   request: EnrolmentRequest,
-  settings: PolicySignatureSettings & { readonly verifierId: string },
+  settings: PolicySignatureSettings & { readonly verifierId: string; readonly vault: KeyShareVault },
 ): Promise<EnrolResult> {
-  const { runtimePolicy: submitted, supportedVersion, ...enrolment } = request;
+  const { runtimePolicy: submitted, supportedVersion, keyShare, ...enrolment } = request;
   const { id } = enrolment;
   const ownName = submitted.name ?? id;
   const text = submitted.text ?? (submitted.name === undefined ? EMPTY_RUNTIME_POLICY_TEXT : undefined);
@@ -41,10 +42,12 @@ export async function enrol(
     ...enrolment,
     ...freshRecord(supportedVersion),
     runtimePolicyName: ownName,
+    sealedKeyShare: keyShare && settings.vault.seal(id, keyShare),
     verifierId: settings.verifierId,
     // Anywhere: a round with an agent of this name that was deleted must not pass for one with this agent.
     revision: randomInt(2 ** 40),
   };
+  keyShare?.fill(0);
   return write(async (trx) => {
     const taken = await trx.selectFrom('agents').select('agent_id').where('agent_id', '=', id).executeTakeFirst();
     if (taken !== undefined) return refused(409, `Agent of uuid ${id} already exists. Please use delete or update.`);

@@ -80,10 +80,23 @@ test('an AK that is no restricted signing key of a TPM is not enrolled', () => {
 });
 
 test('what this version does not do is refused, not dropped', () => {
-  assert.match(problemsOf({ v: 'AAAA' })[0] ?? '', /^v: payloads are not served/);
   assert.match(problemsOf({ mb_policy: '{"scrtm": 1}' })[0] ?? '', /^mb_policy: measured boot is not served/);
   assert.match(problemsOf({ mb_policy_name: 'm1' })[0] ?? '', /^mb_policy_name: /);
   assert.deepEqual(problemsOf({ mb_policy: '{}' }), []);
+});
+
+test('a key share has 16 or 32 bytes; a problem does not show it', () => {
+  const share = (v: unknown) => {
+    const decoded = decodeEnrolment(agentId, { ...body, v } as typeof body, settings);
+    return decoded.ok ? decoded.value.keyShare?.length : decoded.problem;
+  };
+  assert.equal(share(Buffer.alloc(32, 7).toString('base64')), 32);
+  assert.equal(share(Buffer.alloc(16, 7).toString('base64')), 16);
+  for (const none of [null, undefined, '']) assert.equal(share(none), undefined);
+  for (const wrong of ['AAAA', 'no base64!', Buffer.alloc(33).toString('base64')]) {
+    assert.deepEqual(share(wrong), ["v must be 16 or 32 bytes in base64: the verifier's half of the payload key"]);
+  }
+  assert.deepEqual(share(7), ['v must be text or null']);
 });
 
 test('keys for signatures of files are kept if there are any, and must be usable', () => {

@@ -7,6 +7,7 @@ import { parseBase64 } from '@keylime/core/base64';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { parseKeyring } from '@keylime/ima/keyring';
+import { isKeySize } from '@keylime/payload/key-split';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import { isHost } from '@keylime/service/http-endpoint';
 import { akProblems } from '@keylime/tpm/key-checks';
@@ -15,9 +16,11 @@ import type { Enrolment } from './agent.ts';
 import { isPolicyName, POLICY_NAME_RULE } from './policy-name.ts';
 
 /** What the body of `POST /agents/{id}` asks for; the policy may still turn out not to be there. */
-export type EnrolmentRequest = Omit<Enrolment, 'runtimePolicyName'> & {
+export type EnrolmentRequest = Omit<Enrolment, 'runtimePolicyName' | 'sealedKeyShare'> & {
   readonly supportedVersion: string;
   readonly runtimePolicy: SubmittedPolicy;
+  /** V, the verifier's half of the payload key. */
+  readonly keyShare: Buffer | undefined;
 };
 
 /** A runtime policy as it comes with a request: its name, its text, and a key for its signature, each if given. */
@@ -61,6 +64,7 @@ export function decodeEnrolment(
   const mtlsCert = fields.optionalText('mtls_cert');
   const supportedVersion = fields.optionalText('supported_version') ?? CURRENT_API_VERSION;
   const runtimePolicy = submittedPolicy(fields);
+  const keyShare = fields.keyShare('v');
   const signatureKeys = fields.optionalText('ima_sign_verification_keys') ?? '';
 
   if (tpmPolicy !== '') fields.add(tpmPolicyProblems(tpmPolicy));
@@ -84,6 +88,7 @@ export function decodeEnrolment(
     tpmPolicy,
     metadata,
     runtimePolicy,
+    keyShare,
     accepted,
     akTpm,
     mtlsCert: settings.enableAgentMtls ? certificate : undefined,
@@ -164,6 +169,15 @@ class Fields {
   optionalPort(name: string): number | undefined {
     return (this.#body[name] ?? undefined) === undefined ? undefined : this.port(name);
   }
+  /** Half of a payload key in base64; empty or null counts as not given. The problem never shows it. */
+  keyShare(name: string): Buffer | undefined {
+    const value = this.optionalText(name);
+    if (value === undefined || value === '') return undefined;
+    const bytes = parseBase64(value);
+    if (bytes !== undefined && isKeySize(bytes)) return bytes;
+    this.problems.push(`${name} must be 16 or 32 bytes in base64: the verifier's half of the payload key`);
+    return undefined;
+  }
   /** Text in base64; empty or (where allowed) absent counts as not given. */
   base64Text(name: string, { required } = { required: true }): string | undefined {
     const value = required ? this.text(name) : this.optionalText(name);
@@ -229,7 +243,6 @@ function certificateProblems(pem: string): readonly string[] {
 function unservedProblems(body: { readonly [key: string]: Json }): readonly string[] {
   const given = (name: string) => body[name] !== undefined && body[name] !== null && body[name] !== '';
   return [
-    given('v') ? 'v: payloads are not served by this version; enrol without a payload' : '',
     given('mb_policy') && body.mb_policy !== '{}' ? 'mb_policy: measured boot is not served by this version' : '',
     given('mb_policy_name') ? 'mb_policy_name: measured boot is not served by this version' : '',
   ].filter((problem) => problem !== '');

@@ -57,4 +57,15 @@ export const verifierMigrations: readonly Migration[] = [
         .execute();
     },
   },
+  {
+    name: 'key shares',
+    async up(trx, { integer, text }) {
+      const agents = () => trx.schema.alterTable('agents');
+      await agents().addColumn('sealed_key_share', text).execute();
+      await agents().addColumn('key_share_recipient', text).execute();
+      await agents()
+        .addColumn('key_share_retries', integer, (column) => column.notNull().defaultTo(0))
+        .execute();
+    },
+  },
 ];

@@ -14,9 +14,9 @@ export const OPERATIONAL_STATES = {
 } as const;
 
 /** The states that this verifier stores. */
-export type OperationalState = 'start' | 'getQuote' | 'failed' | 'invalidQuote' | 'tenantFailed';
+export type OperationalState = 'start' | 'getQuote' | 'provideV' | 'failed' | 'invalidQuote' | 'tenantFailed';
 
-const STORED: readonly OperationalState[] = ['start', 'getQuote', 'failed', 'invalidQuote', 'tenantFailed'];
+const STORED: readonly OperationalState[] = ['start', 'getQuote', 'provideV', 'failed', 'invalidQuote', 'tenantFailed'];
 
 export const parseOperationalState = (value: number): OperationalState | undefined =>
   STORED.find((name) => OPERATIONAL_STATES[name] === value);

@@ -20,6 +20,7 @@ import { openAppraisalPool } from './appraisal-pool.ts';
 import { systemClock } from './clock.ts';
 import { openEngine } from './engine.ts';
 import { judgeHereOrElsewhere } from './judge-elsewhere.ts';
+import { keyShareVault, readKeyShareKeys } from './key-share-vault.ts';
 import { verifierMigrations } from './migrations.ts';
 import { openNotifier } from './notifier.ts';
 import { sqlOutbox } from './outbox.ts';
@@ -87,6 +88,7 @@ export async function startVerifier(
       log.warn('ignore_tomtou_errors = True makes violations failures, against its name: use tomtou = fail');
     }
     const verifierId = config.uuid;
+    const vault = keyShareVault(await readKeyShareKeys(config.key_share_keys, config.workDir), verifierId);
     const { size, overflow } = config.database_pool_sz_ovfl;
     const db = await openDatabase<VerifierTables>({
       url: config.database_url,
@@ -113,6 +115,8 @@ export async function startVerifier(
     const agents = sqlAgentStore(db, write, verifierId, (error) => log.error(error.message));
     const policyStore = sqlPolicyStore(db, write);
     const policies = openPolicyRegistry(policyStore);
+    const resealed = await agents.resealKeyShares(vault);
+    if (resealed > 0) log.info(`Key shares were sealed again under the new key: ${resealed}`);
     const requestMs = config.request_timeout * 1000;
     const clients = openAgentClients({
       clientCertificate: material.client,
@@ -143,10 +147,15 @@ export async function startVerifier(
             const { code, body } = await client.request({ method: 'GET', path });
             return { status: code, body };
           },
+          post: async (path, json) => {
+            const { code, body } = await client.request({ method: 'POST', path, json });
+            return { status: code, body };
+          },
           close: () => void client.close(),
         };
       },
       judge: judgeHereOrElsewhere(pool, policyStore),
+      vault,
       settings: {
         quoteIntervalMs: config.quote_interval * 1000,
         retry: {
@@ -180,6 +189,7 @@ export async function startVerifier(
     });
     const settings = {
       verifierId,
+      vault,
       requireSignature: config.require_allow_list_signatures,
       pinnedKeys,
       quoteIntervalSeconds: config.quote_interval,

@@ -13,6 +13,7 @@ export function attestationStatus(agent: Agent): AttestationStatus {
     case 'start':
       return 'PENDING';
     case 'getQuote':
+    case 'provideV':
       return agent.attestationCount > 0 ? 'PASS' : 'PENDING';
   }
 }

@@ -18,7 +18,7 @@ export class CorruptRowError extends Error {
 }
 
 /** An enrolment as JSON; `mtlsCert` null stands for plain HTTP. */
-export type StoredEnrolment = Omit<Enrolment, 'id' | 'runtimePolicyName' | 'mtlsCert'> & {
+export type StoredEnrolment = Omit<Enrolment, 'id' | 'runtimePolicyName' | 'mtlsCert' | 'sealedKeyShare'> & {
   readonly mtlsCert: string | null;
 };
 
@@ -60,6 +60,7 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
     revision: agent.revision,
     enrolment,
     runtime_policy_name: agent.runtimePolicyName,
+    sealed_key_share: agent.sealedKeyShare ?? null,
     ...recordColumns(agent),
   };
 }
@@ -83,6 +84,8 @@ export function recordColumns(record: AgentRecord) {
     unreachable_rounds: record.unreachableRounds,
     inconclusive_rounds: record.inconclusiveRounds,
     progress: encodeProgress(record.progress),
+    key_share_recipient: record.keyShareRecipient ?? null,
+    key_share_retries: record.keyShareRetries,
   } satisfies Updateable<AgentsTable>;
 }
 
@@ -98,6 +101,7 @@ export function storedAgent(row: Selectable<AgentsTable>): Agent {
     ...enrolment,
     mtlsCert: enrolment.mtlsCert ?? undefined,
     runtimePolicyName: row.runtime_policy_name,
+    sealedKeyShare: row.sealed_key_share ?? undefined,
     verifierId: row.verifier_id,
     revision: row.revision,
     state,
@@ -114,6 +118,8 @@ export function storedAgent(row: Selectable<AgentsTable>): Agent {
     unreachableRounds: row.unreachable_rounds,
     inconclusiveRounds: row.inconclusive_rounds,
     progress: decodeProgress(row.progress),
+    keyShareRecipient: row.key_share_recipient ?? undefined,
+    keyShareRetries: row.key_share_retries,
   };
 }
 

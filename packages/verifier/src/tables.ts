@@ -16,6 +16,8 @@ export type AgentsTable = {
   revision: number;
   enrolment: StoredEnrolment;
   runtime_policy_name: string;
+  /** See `KeyShareVault`; null without a payload. */
+  sealed_key_share: string | null;
   operational_state: number;
   supported_version: string;
   hash_alg: string;
@@ -30,6 +32,8 @@ export type AgentsTable = {
   unreachable_rounds: number;
   inconclusive_rounds: number;
   progress: StoredProgress;
+  key_share_recipient: string | null;
+  key_share_retries: number;
 };
 
 export type RuntimePoliciesTable = {

@@ -4,7 +4,7 @@ import type { FailureEvent } from '@keylime/appraisal/event';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import type { Agent } from './agent.ts';
 import { sampleAgent } from './testing/sample-agent.ts';
-import { type EngineSettings, type Outcome, transition } from './transition.ts';
+import { afterRelease, type EngineSettings, type Outcome, recipientOf, transition } from './transition.ts';
 
 const settings: EngineSettings = {
   quoteIntervalMs: 2000,
@@ -148,4 +148,54 @@ test('the list of stored failures is bounded and starts with the worst', () => {
   const { record } = transition(sampleAgent(), outcome, settings, NOW);
   assert.equal(record.lastFailures.length, 20);
   assert.equal(record.lastFailures[0]?.eventId, 'quote');
+});
+
+const clock = { clock: 5n, resetCount: 3, restartCount: 0, safe: true };
+const attested = { nextEntry: 4, clock, transportKeyPem: 'one key' };
+const attestedOnce: Outcome = { ...passed, progress: attested };
+const withShare: Agent = { ...sampleAgent(), sealedKeyShare: 'sealed' };
+
+test('a key share is due after a pass, once for each boot and each transport key', () => {
+  const stateAfter = (agent: Agent) => transition(agent, attestedOnce, settings, NOW).record.state;
+  assert.equal(stateAfter(withShare), 'provideV');
+  assert.equal(stateAfter(sampleAgent()), 'getQuote');
+  const given = (to: string) => ({ ...withShare, keyShareRecipient: to });
+  assert.equal(stateAfter(given(recipientOf(attested))), 'getQuote');
+  assert.equal(stateAfter(given(recipientOf({ ...attested, clock: { ...clock, resetCount: 2 } }))), 'provideV');
+  assert.equal(stateAfter(given(recipientOf({ ...attested, transportKeyPem: 'other key' }))), 'provideV');
+});
+
+test('a delivered key share is remembered with its recipient', () => {
+  const agent: Agent = { ...withShare, state: 'provideV', progress: attested, keyShareRetries: 2 };
+  const { record, nextDelayMs, notification } = afterRelease(agent, { kind: 'delivered' }, settings);
+  assert.equal(record.state, 'getQuote');
+  assert.equal(record.keyShareRecipient, recipientOf(attested));
+  assert.equal(record.keyShareRetries, 0);
+  assert.deepEqual([nextDelayMs, notification], [2000, undefined]);
+});
+
+test('a key share that nobody takes is tried again after a wait that grows, and then given up and told', () => {
+  let agent: Agent = { ...withShare, ...transition(withShare, attestedOnce, settings, NOW).record };
+  const waits: (number | undefined)[] = [];
+  for (;;) {
+    const next = afterRelease(agent, { kind: 'unreachable', reason: 'nobody' }, settings);
+    waits.push(next.nextDelayMs);
+    if (next.nextDelayMs === undefined) {
+      assert.equal(next.record.state, 'failed');
+      assert.equal(next.record.lastEventId, 'internal.verifier.not_reachable_v');
+      assert.equal(next.notification?.type, 'comm_error');
+      break;
+    }
+    assert.equal(next.record.state, 'provideV');
+    // Each attempt follows another pass, which does not make it the first one again.
+    agent = { ...agent, ...next.record };
+    agent = { ...agent, ...transition(agent, attestedOnce, settings, NOW).record };
+  }
+  assert.deepEqual(waits, [2000, 4000, undefined]);
+});
+
+test('an agent that refuses its key share fails', () => {
+  const agent: Agent = { ...withShare, state: 'provideV', progress: attested, attestationCount: 1 };
+  const { record, nextDelayMs } = afterRelease(agent, { kind: 'refused', reason: 'no' }, settings);
+  assert.deepEqual([record.state, record.lastEventId, nextDelayMs], ['failed', 'internal.verifier.no_v', undefined]);
 });

@@ -2,8 +2,10 @@ import type { AlgorithmNames } from '@keylime/appraisal/algorithms';
 import type { FailureEvent } from '@keylime/appraisal/event';
 import type { Progress } from '@keylime/appraisal/progress';
 import { highestSeverity, type SeverityPolicy, worstEvent } from '@keylime/appraisal/severity';
+import { digestHex } from '@keylime/core/digest';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import type { Agent, AgentRecord } from './agent.ts';
+import type { Release } from './release-key-share.ts';
 import { type RetrySettings, retryDelayMs } from './retry.ts';
 
 /** What one round with one agent came to. */
@@ -71,7 +73,7 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
       return {
         record: {
           ...agent,
-          state: 'getQuote',
+          state: isKeyShareDue(agent, outcome.progress) ? 'provideV' : 'getQuote',
           ...quotedAlgorithms(outcome.declared),
           attestationCount: agent.attestationCount + 1,
           lastReceivedQuote: nowSeconds,
@@ -132,6 +134,45 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
     case 'refused':
       // An attested machine that answers no more questions is missed as one that answers none.
       return failed(agent, { state: 'failed', notify: missed(agent), events: [outcome.event] }, settings);
+  }
+}
+
+/**
+ * Whether the agent is still to be given its key share: once for each boot and each transport key that was attested, so
+ * that a machine that was reset, and a payload key that was made anew, get it again.
+ */
+const isKeyShareDue = (agent: Agent, progress: Progress): boolean =>
+  agent.sealedKeyShare !== undefined && agent.keyShareRecipient !== recipientOf(progress);
+
+/** Names a boot and a transport key: reset count, and SHA-256 of the PEM as received, lower-case hex. */
+export const recipientOf = ({ clock, transportKeyPem }: Progress): string =>
+  `${clock?.resetCount ?? ''}:${digestHex('sha256', Buffer.from(transportKeyPem ?? ''))}`;
+
+/** The step after the key share was given, or was not: the agent is in state `provideV` and was attested a moment ago. */
+export function afterRelease(agent: Agent, release: Release, settings: EngineSettings): Transition {
+  switch (release.kind) {
+    case 'delivered': {
+      const keyShareRecipient = recipientOf(agent.progress);
+      return {
+        record: { ...agent, state: 'getQuote', keyShareRecipient, keyShareRetries: 0 },
+        nextDelayMs: settings.quoteIntervalMs,
+      };
+    }
+    case 'unreachable': {
+      const keyShareRetries = agent.keyShareRetries + 1;
+      const record = { ...agent, keyShareRetries };
+      if (keyShareRetries <= settings.retry.maxRetries) {
+        return { record, nextDelayMs: retryDelayMs(settings.retry, keyShareRetries) };
+      }
+      const message = `The agent did not take its key share in ${keyShareRetries} attempts: ${release.reason}`;
+      const event = { eventId: 'internal.verifier.not_reachable_v', recoverable: false, context: { message } };
+      return failed(record, { state: 'failed', notify: 'comm_error', events: [event] }, settings);
+    }
+    case 'refused': {
+      const context = { message: release.reason };
+      const event = { eventId: 'internal.verifier.no_v', recoverable: false, context };
+      return failed(agent, { state: 'failed', notify: 'comm_error', events: [event] }, settings);
+    }
   }
 }
 

@@ -10,6 +10,7 @@ import type { AgentStore, GroupWrite } from '../agent-store.ts';
 import type { Engine } from '../engine.ts';
 import { enrol } from '../enrol.ts';
 import { decodeEnrolment, type EnrolmentSettings } from '../enrolment.ts';
+import type { KeyShareVault } from '../key-share-vault.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import { agentStatus } from '../status.ts';
 import type { PolicySignatureSettings } from '../submitted-policy.ts';
@@ -20,7 +21,11 @@ export type AgentRoutesParts = {
   readonly policies: PolicyRegistry;
   readonly engine: Engine;
   readonly settings: EnrolmentSettings &
-    PolicySignatureSettings & { readonly verifierId: string; readonly quoteIntervalSeconds: number };
+    PolicySignatureSettings & {
+      readonly verifierId: string;
+      readonly quoteIntervalSeconds: number;
+      readonly vault: KeyShareVault;
+    };
 };
 
 type IdParams = { readonly Params: { readonly agentId: string } };

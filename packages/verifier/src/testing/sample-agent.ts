@@ -18,6 +18,7 @@ export function sampleAgent(text = 'sample'): Agent {
     akTpm: '',
     mtlsCert: undefined,
     revocationKey: '',
+    sealedKeyShare: undefined,
     verifierId: 'default',
     revision: 1,
     ...freshRecord('2.1'),
