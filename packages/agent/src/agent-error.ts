@@ -1,3 +1,5 @@
+import { CodedError } from '@keylime/core/coded-error';
+
 /** Why the agent cannot start or go on; stable, for programs to switch on. */
 export type AgentErrorCode =
   | 'action_unavailable'
@@ -19,12 +21,4 @@ export type AgentErrorCode =
   | 'registration_refused';
 
 /** Something that the operator has to put right; the message says what. */
-export class AgentError extends Error {
-  override readonly name = 'AgentError';
-  readonly code: AgentErrorCode;
-
-  constructor(code: AgentErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
-}
+export class AgentError extends CodedError<AgentErrorCode> {}

@@ -1,3 +1,5 @@
+import { CodedError } from '@keylime/core/coded-error';
+
 /** What went wrong with keys, certificates or the CA's folder; stable, for programs to switch on. */
 export type PkiErrorCode =
   | 'wrong_password'
@@ -17,12 +19,4 @@ export type PkiErrorCode =
   | 'lock_timeout';
 
 /** A key, certificate or CA folder that cannot be used. The message names the file and what to do, never a secret. */
-export class PkiError extends Error {
-  override readonly name = 'PkiError';
-  readonly code: PkiErrorCode;
-
-  constructor(code: PkiErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
-}
+export class PkiError extends CodedError<PkiErrorCode> {}

@@ -1,3 +1,5 @@
+import { CodedError } from '@keylime/core/coded-error';
+
 /** Why a command stops. `code` is stable, the message is for the person who typed the command. */
 export type ToolErrorCode =
   | 'usage'
@@ -20,14 +22,7 @@ export type ToolErrorCode =
   | 'worker_failed';
 
 /** Something that the operator gave cannot be used, or something around the program is not as it must be. */
-export class ToolError extends Error {
-  readonly code: ToolErrorCode;
-  constructor(code: ToolErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = 'ToolError';
-    this.code = code;
-  }
-}
+export class ToolError extends CodedError<ToolErrorCode> {}
 
 /** The reason in an error of the operating system, without the path, which the message around it names. */
 export function reason(error: unknown): string {

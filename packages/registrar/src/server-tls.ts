@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { createSecureContext } from 'node:tls';
 import { ensureCa, ensureServerCertificate, type Provision } from '@keylime/pki/ca-folder';
 import { caOptionsOf } from '@keylime/pki/ca-options';
 import { serverSubjectNames } from '@keylime/pki/subject-names';
@@ -8,12 +6,7 @@ import { registrarCertificates } from '@keylime/service/certificate-paths';
 import type { CaConfig, RegistrarConfig } from '@keylime/service/config';
 import type { Log } from '@keylime/service/log';
 import type { ServerTls } from '@keylime/service/tls';
-
-/** The HTTPS port has not what it needs; the message names the file and says what to do. */
-export class ServerTlsError extends Error {
-  override readonly name = 'ServerTlsError';
-  readonly code = 'server_tls_unusable';
-}
+import { readKeyPair, readTlsFile } from '@keylime/service/tls-files';
 
 /**
  * With `tls_dir = generate` a CA of the registrar's own and its server certificate are made in `reg_ca`, or renewed (spec 07
@@ -41,17 +34,9 @@ export function serverTlsFiles(config: RegistrarConfig): readonly string[] {
   return [server.certificate, server.key, ...trustedClientCa];
 }
 
-/** What the HTTPS port shows and whom it believes, read from where `tls_dir` says. @throws ServerTlsError */
+/** What the HTTPS port shows and whom it believes, read from where `tls_dir` says. @throws TlsFileError */
 export async function openServerTls(config: RegistrarConfig): Promise<ServerTls> {
   const { server, trustedClientCa } = registrarCertificates(config);
-  const read = async (file: string, advice: string): Promise<string> => {
-    try {
-      return await readFile(file, 'utf8');
-    } catch (cause) {
-      const why = cause instanceof Error && 'code' in cause ? cause.code : cause;
-      throw new ServerTlsError(`Cannot read ${file} (${why}): ${advice}.`, { cause });
-    }
-  };
   const startVerifier = 'the verifier makes it, so start the verifier first';
   const own =
     config.tls_dir === 'default'
@@ -60,22 +45,8 @@ export async function openServerTls(config: RegistrarConfig): Promise<ServerTls>
   const clients = config.trusted_client_ca.includes('default')
     ? `${startVerifier}, or (not with tls_dir = generate) name the CA of your administrators in trusted_client_ca`
     : 'check trusted_client_ca';
-  const tls = {
-    certPem: await read(server.certificate, own),
-    keyPem: await read(server.key, own),
-    passphrase: server.password || undefined,
-    clientCaPems: await Promise.all(trustedClientCa.map((file) => read(file, clients))),
+  return {
+    ...(await readKeyPair(server, own)),
+    clientCaPems: await Promise.all(trustedClientCa.map((file) => readTlsFile(file, clients))),
   };
-  try {
-    createSecureContext({
-      cert: tls.certPem,
-      key: tls.keyPem,
-      ...(tls.passphrase ? { passphrase: tls.passphrase } : {}),
-    });
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    const advice = 'check that they are PEM, belong together, and that server_key_password is right';
-    throw new ServerTlsError(`Cannot use ${server.certificate} with ${server.key} (${why}): ${advice}.`, { cause });
-  }
-  return tls;
 }

@@ -1,3 +1,5 @@
+import { CodedError } from '@keylime/core/coded-error';
+
 export type DatabaseErrorCode =
   | 'database_url_invalid'
   | 'database_unreachable'
@@ -10,14 +12,7 @@ export type DatabaseErrorCode =
   | 'database_older';
 
 /** The database cannot be used at all; the message says which one and what to do, and never holds a password. */
-export class DatabaseError extends Error {
-  readonly code: DatabaseErrorCode;
-  constructor(code: DatabaseErrorCode, message: string, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
-    this.name = 'DatabaseError';
-    this.code = code;
-  }
-}
+export class DatabaseError extends CodedError<DatabaseErrorCode> {}
 
 export type Constraint = 'unique' | 'foreign_key' | 'not_null' | 'check';
 

@@ -1,20 +1,12 @@
 import type { AddressInfo } from 'node:net';
+import { CodedError } from '@keylime/core/coded-error';
 import type { FastifyInstance } from 'fastify';
 
 /** Where a server waits for connections; port 0 takes a free one. */
 export type ListenAddress = { readonly host: string; readonly port: number };
 
-/** A service cannot listen where it was told to; the message says where, why and what to do. */
-export class ListenError extends Error {
-  override readonly name = 'ListenError';
-  /** The system's code, such as `EADDRINUSE`. */
-  readonly code: string;
-
-  constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
-}
+/** A service cannot listen where it was told to; `code` is the system's, such as `EADDRINUSE`. */
+export class ListenError extends CodedError<string> {}
 
 /** Starts `app` on `address` and returns where it listens; throws `ListenError`. */
 export async function listenOn(app: FastifyInstance, address: ListenAddress): Promise<ListenAddress> {

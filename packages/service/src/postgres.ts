@@ -113,9 +113,10 @@ const REFUSALS: Readonly<Record<string, readonly [DatabaseErrorCode, string]>> =
 export function postgresError(shown: string, error: unknown): DatabaseError {
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
   const [kind, advice] = REFUSALS[code] ?? [];
-  if (kind !== undefined) return new DatabaseError(kind, `the database ${shown} refuses: ${advice}`, error);
+  if (kind !== undefined) return new DatabaseError(kind, `the database ${shown} refuses: ${advice}`, { cause: error });
   const why = error instanceof AggregateError ? code : error instanceof Error ? error.message : String(error);
   const text = `cannot reach the database ${shown}: ${why}; check that it runs and that database_url is right`;
-  if (UNREACHABLE.includes(code) || code === '') return new DatabaseError('database_unreachable', text, error);
-  return new DatabaseError('database_unusable', `cannot use the database ${shown}: ${why}`, error);
+  if (UNREACHABLE.includes(code) || code === '')
+    return new DatabaseError('database_unreachable', text, { cause: error });
+  return new DatabaseError('database_unusable', `cannot use the database ${shown}: ${why}`, { cause: error });
 }

@@ -52,14 +52,16 @@ function openError(file: string, error: unknown): DatabaseError {
     return new DatabaseError(
       'database_unusable',
       `${file} is not a SQLite database, or is damaged: restore it, or move it away`,
-      error,
+      { cause: error },
     );
   }
   if (code !== 'ERR_SQLITE_ERROR' || errcode === 8 || errcode === 14) {
     const advice = 'check that the folder exists and belongs to the user of this program';
-    return new DatabaseError('database_not_writable', `cannot write the database ${file}: ${why}; ${advice}`, error);
+    return new DatabaseError('database_not_writable', `cannot write the database ${file}: ${why}; ${advice}`, {
+      cause: error,
+    });
   }
-  return new DatabaseError('database_unusable', `cannot use the database ${file}: ${why}`, error);
+  return new DatabaseError('database_unusable', `cannot use the database ${file}: ${why}`, { cause: error });
 }
 
 /** Kysely's dialect over node:sqlite. One connection; those who want it queue up in order. */

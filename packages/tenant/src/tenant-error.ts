@@ -1,3 +1,5 @@
+import { CodedError } from '@keylime/core/coded-error';
+
 /** Why a command did not do what was asked. Public: tests and wrappers switch on it. */
 export type TenantErrorCode =
   | 'invalid_argument'
@@ -24,11 +26,4 @@ export type TenantErrorCode =
   | 'gave_up';
 
 /** A command failed; `message` is one line for the operator: what, where, the likely cause, what to do. Exit code 1. */
-export class TenantError extends Error {
-  readonly code: TenantErrorCode;
-  constructor(code: TenantErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = 'TenantError';
-    this.code = code;
-  }
-}
+export class TenantError extends CodedError<TenantErrorCode> {}

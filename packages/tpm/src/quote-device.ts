@@ -1,4 +1,5 @@
 import { decode, encode } from '@keylime/core/codec';
+import { CodedError } from '@keylime/core/coded-error';
 import { digest } from '@keylime/core/digest';
 import { QuoteAttest } from './attest.ts';
 import { Quote } from './commands.ts';
@@ -14,14 +15,7 @@ import { password, type Tpm } from './tpm.ts';
 const ATTEMPTS = 5;
 
 /** A quote cannot be made, or not yet. */
-export class QuoteError extends Error {
-  readonly code: 'pcrs_keep_changing' | 'ak_not_signing';
-  constructor(code: QuoteError['code'], message: string) {
-    super(message);
-    this.name = 'QuoteError';
-    this.code = code;
-  }
-}
+export class QuoteError extends CodedError<'pcrs_keep_changing' | 'ak_not_signing'> {}
 
 function akScheme({ scheme }: TpmtPublic) {
   if (scheme.type === 'rsassa' || scheme.type === 'rsapss' || scheme.type === 'ecdsa' || scheme.type === 'ecschnorr') {

@@ -1,15 +1,9 @@
 import { Worker } from 'node:worker_threads';
+import { CodedError } from '@keylime/core/coded-error';
 import type { AppraisalTask } from './appraisal-worker.ts';
 
 /** A task that a worker did not do: too many wait, it took too long, or the worker broke. Never a verdict. */
-export class AppraisalPoolError extends Error {
-  readonly code: 'pool_full' | 'task_timeout' | 'task_failed';
-  constructor(code: AppraisalPoolError['code'], message: string) {
-    super(message);
-    this.name = 'AppraisalPoolError';
-    this.code = code;
-  }
-}
+export class AppraisalPoolError extends CodedError<'pool_full' | 'task_timeout' | 'task_failed'> {}
 
 /** Judges large evidence, and evidence from strangers, in threads of its own, so that no agent waits for it. */
 export type AppraisalPool = {

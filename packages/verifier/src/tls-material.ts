@@ -1,19 +1,12 @@
-import { readFile } from 'node:fs/promises';
-import { createSecureContext } from 'node:tls';
 import { ensureCa, ensureClientCertificate, ensureServerCertificate } from '@keylime/pki/ca-folder';
 import { caOptionsOf } from '@keylime/pki/ca-options';
 import { serverSubjectNames } from '@keylime/pki/subject-names';
 import { serviceCaPassword } from '@keylime/service/ca-password';
-import { type KeyPair, verifierCertificates } from '@keylime/service/certificate-paths';
+import { verifierCertificates } from '@keylime/service/certificate-paths';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import type { Log } from '@keylime/service/log';
 import type { ServerTls } from '@keylime/service/tls';
-
-/** A file that TLS needs cannot be used; the message names it and says what to do. */
-export class TlsMaterialError extends Error {
-  override readonly name = 'TlsMaterialError';
-  readonly code = 'tls_material_unusable';
-}
+import { readKeyPair, readTlsFile } from '@keylime/service/tls-files';
 
 /** What the verifier shows as a server, and what it shows and trusts as a client of agents and webhooks. */
 export type TlsMaterial = {
@@ -24,7 +17,7 @@ export type TlsMaterial = {
 
 /**
  * Makes and renews what `tls_dir = generate` asks for, then reads all of it.
- * @throws TlsMaterialError, PkiError, PasswordError
+ * @throws TlsFileError, PkiError, PasswordError
  */
 export async function openTlsMaterial(config: VerifierConfig, ca: CaConfig, log: Log): Promise<TlsMaterial> {
   await provideTlsMaterial(config, ca, log);
@@ -63,46 +56,17 @@ export function tlsMaterialFiles(config: VerifierConfig): readonly string[] {
   return [...pairs, ...trustedClientCa, ...trustedServerCa];
 }
 
-/** Reads keys, certificates and CAs. @throws TlsMaterialError naming the file that cannot be used */
+/** Reads keys, certificates and CAs. @throws TlsFileError */
 export async function readTlsMaterial(config: VerifierConfig): Promise<TlsMaterial> {
-  const paths = verifierCertificates(config);
-  const pair = async (files: KeyPair, options: string) => {
-    const { key, certificate, password } = files;
-    const made = {
-      certPem: await read(certificate, options),
-      keyPem: await read(key, options),
-      passphrase: password || undefined,
-    };
-    requireUsable(made, files, options);
-    return made;
-  };
-  const all = (files: readonly string[], option: string) => Promise.all(files.map((file) => read(file, option)));
+  const { server, client, trustedClientCa, trustedServerCa } = verifierCertificates(config);
+  const all = (files: readonly string[], option: string) =>
+    Promise.all(files.map((file) => readTlsFile(file, `check ${option}`)));
   return {
     server: {
-      ...(await pair(paths.server, 'tls_dir, server_cert and server_key')),
-      clientCaPems: await all(paths.trustedClientCa, 'trusted_client_ca'),
+      ...(await readKeyPair(server, 'check tls_dir, server_cert and server_key')),
+      clientCaPems: await all(trustedClientCa, 'trusted_client_ca'),
     },
-    client: await pair(paths.client, 'tls_dir, client_cert and client_key'),
-    trustedServerCaPems: await all(paths.trustedServerCa, 'trusted_server_ca'),
+    client: await readKeyPair(client, 'check tls_dir, client_cert and client_key'),
+    trustedServerCaPems: await all(trustedServerCa, 'trusted_server_ca'),
   };
-}
-
-function requireUsable(pair: TlsMaterial['client'], { certificate, key }: KeyPair, options: string): void {
-  const { certPem: cert, keyPem, passphrase } = pair;
-  try {
-    createSecureContext({ cert, key: keyPem, ...(passphrase && { passphrase }) });
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    const advice = `check that they are PEM, belong together, and that the password is right; see ${options}`;
-    throw new TlsMaterialError(`Cannot use ${certificate} with ${key} (${why}): ${advice}.`, { cause });
-  }
-}
-
-async function read(file: string, options: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    const why = cause instanceof Error && 'code' in cause ? cause.code : cause;
-    throw new TlsMaterialError(`Cannot read ${file} (${why}): check ${options}.`, { cause });
-  }
 }

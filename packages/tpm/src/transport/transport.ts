@@ -1,3 +1,5 @@
+import { CodedError } from '@keylime/core/coded-error';
+
 /** A way to a TPM. One command at a time: the caller waits for the answer before it sends the next. */
 export type Transport = {
   /** What this leads to, for messages. */
@@ -25,14 +27,7 @@ export type TransportErrorCode =
   | 'tpm_response_malformed';
 
 /** The TPM cannot be reached; the message says what to do. */
-export class TransportError extends Error {
-  readonly code: TransportErrorCode;
-  constructor(code: TransportErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = 'TransportError';
-    this.code = code;
-  }
-}
+export class TransportError extends CodedError<TransportErrorCode> {}
 
 /** A TPM's buffer: no command or response is longer (Linux drivers/char/tpm, TPM_BUFSIZE). */
 export const MAX_RESPONSE_BYTES = 4096;
