@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { GREETING_BYTES, greeting, readyAndSubscribe } from '@keylime/api/zmtp';
 import { openLog } from '@keylime/service/log';
 import { subscribeToRevocations } from './zmq-revocations.ts';
-import { GREETING_BYTES, greeting, readyAndSubscribe } from './zmtp.ts';
 
 /*
  * Bytes that libzmq 4.3.5 (pyzmq 27.3) sent as PUB to this subscriber: it is 3.1, and falls back to 3.0.

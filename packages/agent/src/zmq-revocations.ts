@@ -1,8 +1,8 @@
 import { connect, type Socket } from 'node:net';
+import { GREETING_BYTES, greeting, isGreeting, readFrame, readyAndSubscribe } from '@keylime/api/zmtp';
 import { isJsonObject, parseJson } from '@keylime/core/json';
 import type { Log } from '@keylime/service/log';
 import type { Revocations } from './revocations.ts';
-import { GREETING_BYTES, greeting, isGreeting, readFrame, readyAndSubscribe } from './zmtp.ts';
 
 const MAX_FRAME_BYTES = 256 * 1024;
 const RECONNECT_MS = 5_000;

@@ -120,6 +120,29 @@ export async function issueCertificate(request: {
   });
 }
 
+/** A certificate that a key issues for itself, for receivers that know it and ask nobody else. For signatures only. */
+export async function issueSelfSignedCertificate(request: {
+  readonly key: KeyObject;
+  readonly commonName: string;
+  readonly options: CaOptions;
+  readonly now: Date;
+}): Promise<x509.X509Certificate> {
+  const name = distinguishedName(request.options, request.commonName);
+  return x509.X509CertificateGenerator.create({
+    serialNumber: randomBytes(16).toString('hex'),
+    subject: name,
+    issuer: name,
+    ...validity(request.now, request.options.caLifetimeDays),
+    publicKey: await x509PublicKey(request.key),
+    signingKey: await signingKey(request.key),
+    signingAlgorithm: signingAlgorithm(request.key),
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+    ],
+  });
+}
+
 /** A certificate that a CRL lists. `serial` is decimal. */
 export type Revoked = {
   readonly serial: string;

@@ -53,6 +53,21 @@ export function verifierProblems(
       text: 'webhook_url is not a URL like https://host/path',
     });
   }
+  if (revocations.nats_url.length === 0 && revocations.enabled_revocation_notifications.includes('nats')) {
+    problems.push({
+      section: 'revocations',
+      option: 'enabled_revocation_notifications',
+      text: 'enabled_revocation_notifications has nats, but nats_url is empty: nobody would be told',
+    });
+  }
+  for (const server of revocations.nats_url) {
+    if (/^(nats|tls):\/\/\S+$/.test(server)) continue;
+    problems.push({
+      section: 'revocations',
+      option: 'nats_url',
+      text: `nats_url: ${server} is no nats:// or tls:// URL`,
+    });
+  }
   if (url === '' && revocations.enabled_revocation_notifications.includes('webhook')) {
     problems.push({
       section: 'revocations',

@@ -3,7 +3,9 @@ import { compileOnce, type Parameter } from '@keylime/service/compile-once';
 import type { Kysely, Transaction } from 'kysely';
 import type { Agent, AgentRecord } from './agent.ts';
 import type { KeyShareVault } from './key-share-vault.ts';
-import type { NewDelivery } from './outbox.ts';
+import { type NewDelivery, outboxRow } from './notifications/outbox.ts';
+import type { Peer } from './notifications/spread.ts';
+import { OPERATIONAL_STATES } from './operational-state.ts';
 import { agentRow, CorruptRowError, type RecordColumns, recordColumns, storedAgent } from './stored-agent.ts';
 import type { VerifierTables } from './tables.ts';
 
@@ -15,6 +17,8 @@ export type AgentStore = {
   readonly find: (id: AgentId) => Promise<Agent | undefined>;
   readonly list: () => Promise<readonly Agent[]>;
   readonly listIds: () => Promise<readonly AgentId[]>;
+  /** At most `limit` agents in the order of their ids, those behind `after`. */
+  readonly peersAfter: (after: string | undefined, limit: number) => Promise<readonly Peer[]>;
   /**
    * Stores what a round made of an agent, with the notifications that it caused, if the agent still is at the revision of
    * `agent`; otherwise somebody else wrote, nothing is stored, and `undefined` comes back.
@@ -99,6 +103,18 @@ export function sqlAgentStore(
       }),
     listIds: async () =>
       (await mine(db).select('agent_id').orderBy('agent_id').execute()).map((row) => row.agent_id as AgentId),
+    async peersAfter(after, limit) {
+      const rows = await mine(db)
+        .select(['agent_id', 'operational_state', 'unreachable_rounds'])
+        .$if(after !== undefined, (query) => query.where('agent_id', '>', after ?? ''))
+        .orderBy('agent_id')
+        .limit(limit)
+        .execute();
+      return rows.map(({ agent_id: id, operational_state: state, unreachable_rounds: rounds }) => ({
+        id,
+        isReachable: rounds === 0 && state !== OPERATIONAL_STATES.failed,
+      }));
+    },
     saveRound: (agent, record, deliveries) =>
       write(async (trx) => {
         const saved = await update(trx, agent, record);
@@ -173,19 +189,4 @@ function reseal(vault: KeyShareVault, id: AgentId, sealed: string): string | und
 /** Inserts a new agent; the caller has made sure in the same transaction that there is none of that name. */
 export async function insertAgent(trx: Transaction<VerifierTables>, agent: Agent): Promise<void> {
   await trx.insertInto('agents').values(agentRow(agent)).execute();
-}
-
-function outboxRow(delivery: NewDelivery, verifierId: string) {
-  return {
-    verifier_id: verifierId,
-    notification_id: delivery.notificationId,
-    agent_id: delivery.agentId,
-    channel: delivery.channel,
-    body: delivery.body,
-    created_at_ms: delivery.createdAtMs,
-    attempts: 0,
-    next_attempt_at_ms: delivery.createdAtMs,
-    last_error: null,
-    dead: false,
-  };
 }

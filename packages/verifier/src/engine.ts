@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createPrivateKey, type KeyObject, randomUUID } from 'node:crypto';
 import type { FailureEvent } from '@keylime/appraisal/event';
 import { fromFirstEntry } from '@keylime/appraisal/progress';
 import { highestSeverity, severityOf } from '@keylime/appraisal/severity';
@@ -15,10 +15,10 @@ import type { AgentStore } from './agent-store.ts';
 import { attest, type Expectations, type Judge } from './attest.ts';
 import type { Clock } from './clock.ts';
 import type { KeyShareVault } from './key-share-vault.ts';
-import type { NewDelivery } from './outbox.ts';
+import type { NewDelivery } from './notifications/outbox.ts';
+import { revocationMessage } from './notifications/revocation-message.ts';
 import type { PolicyRegistry } from './policy-registry.ts';
 import { type Release, releaseKeyShare } from './release-key-share.ts';
-import { revocationMessage } from './revocation-message.ts';
 import { openScheduler, type SchedulerSettings } from './scheduler.ts';
 import { CorruptRowError } from './stored-agent.ts';
 import { afterRelease, type EngineSettings, type Outcome, type Transition, transition } from './transition.ts';
@@ -35,6 +35,8 @@ export type EngineParts = {
   };
   readonly judge: Judge;
   readonly vault: KeyShareVault;
+  /** Signs notifications about agents that were enrolled without a key. */
+  readonly signingKey: () => KeyObject;
   /** Something was put into the outbox. */
   readonly wakeNotifier: () => void;
   readonly log: Log;
@@ -179,13 +181,12 @@ export function openEngine(parts: EngineParts): Engine {
   const jitter = (delayMs: number | undefined) => delayMs && delayMs * (0.9 + 0.2 * random());
 
   function deliveriesOf(agent: Agent, { notification }: Transition): readonly NewDelivery[] {
-    if (notification === undefined) return [];
-    return settings.channels.map((channel) => {
-      const notificationId = randomUUID();
-      const at = new Date(clock.now());
-      const body = JSON.stringify(revocationMessage(agent, notification, { id: notificationId, at }));
-      return { notificationId, agentId: agent.id, channel, body, createdAtMs: at.getTime() };
-    });
+    if (notification === undefined || settings.channels.length === 0) return [];
+    const [notificationId, at] = [randomUUID(), new Date(clock.now())];
+    const key = agent.revocationKey === '' ? parts.signingKey() : createPrivateKey(agent.revocationKey);
+    const body = JSON.stringify(revocationMessage(agent, notification, { id: notificationId, at }, key));
+    const event = { notificationId, agentId: agent.id, body, createdAtMs: at.getTime() };
+    return settings.channels.map((channel) => ({ ...event, channel }));
   }
 
   function report(agent: Agent, outcome: Outcome, { nextDelayMs }: Transition): void {

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
+import { CodedError } from '@keylime/core/coded-error';
 import { createFile, makePrivateFolder, PRIVATE_FILE_MODE } from '@keylime/pki/safe-files';
 
 /** Key shares (V) for the database: sealed, they say nothing to whoever reads it. */
@@ -16,14 +17,7 @@ export type KeyShareVault = {
 };
 
 /** A share that cannot be opened, or a key that cannot be used. The message names what to do and holds no secret. */
-export class KeyShareVaultError extends Error {
-  readonly code: 'key_file_unusable' | 'key_not_configured' | 'share_damaged';
-  constructor(code: KeyShareVaultError['code'], message: string) {
-    super(message);
-    this.name = 'KeyShareVaultError';
-    this.code = code;
-  }
-}
+export class KeyShareVaultError extends CodedError<'key_file_unusable' | 'key_not_configured' | 'share_damaged'> {}
 
 /** Bytes of a key: AES-256. */
 const KEY_BYTES = 32;

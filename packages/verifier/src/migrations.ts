@@ -68,4 +68,17 @@ export const verifierMigrations: readonly Migration[] = [
         .execute();
     },
   },
+  {
+    name: 'notifications to peers',
+    async up(trx, { text }) {
+      await trx.schema.alterTable('outbox').addColumn('target', text).execute();
+      await trx.schema.alterTable('outbox').addColumn('spread_up_to', text).execute();
+      await trx.schema.dropIndex('outbox_by_agent').execute();
+      await trx.schema
+        .createIndex('outbox_by_receiver')
+        .on('outbox')
+        .columns(['verifier_id', 'dead', 'channel', 'agent_id', 'target', 'sequence'])
+        .execute();
+    },
+  },
 ];

@@ -1,20 +1,21 @@
 import type { Server as HttpsServer } from 'node:https';
-import { getCACertificates } from 'node:tls';
+import path from 'node:path';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
+import { caOptionsOf } from '@keylime/pki/ca-options';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import { openDatabase } from '@keylime/service/database';
 import { parseDatabaseUrl } from '@keylime/service/database-url';
 import { openAgentClients } from '@keylime/service/http-agent-client';
-import { openServerClient } from '@keylime/service/http-client';
 import { type ListenAddress, listenOn } from '@keylime/service/http-listen';
 import { forVersions } from '@keylime/service/http-routes';
 import { buildHttpServer } from '@keylime/service/http-server';
 import type { Log } from '@keylime/service/log';
 import { migrate } from '@keylime/service/migrate';
-import { replaceableClient } from '@keylime/service/replaceable-client';
 import { changeServerTls } from '@keylime/service/tls';
 import { type TlsWatch, watchTls } from '@keylime/service/tls-watch';
 import { writeGroup } from '@keylime/service/write-group';
+import type { Agent } from './agent.ts';
+import { agentConnection, postToAgentOf } from './agent-connection.ts';
 import { sqlAgentStore } from './agent-store.ts';
 import { openAppraisalPool } from './appraisal-pool.ts';
 import { systemClock } from './clock.ts';
@@ -22,8 +23,8 @@ import { openEngine } from './engine.ts';
 import { judgeHereOrElsewhere } from './judge-elsewhere.ts';
 import { keyShareVault, readKeyShareKeys } from './key-share-vault.ts';
 import { verifierMigrations } from './migrations.ts';
-import { openNotifier } from './notifier.ts';
-import { sqlOutbox } from './outbox.ts';
+import { openNotifications } from './notifications/open-notifications.ts';
+import { openRevocationSigner } from './notifications/revocation-signer.ts';
 import { acquireOwnership } from './ownership.ts';
 import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
@@ -40,7 +41,6 @@ import {
   type TlsMaterial,
   tlsMaterialFiles,
 } from './tls-material.ts';
-import { deliverToWebhook, type Post } from './webhook.ts';
 
 export type RunningVerifier = {
   readonly address: ListenAddress;
@@ -135,25 +135,31 @@ export async function startVerifier(
     const publicPool = openAppraisalPool({ workers: 1, maxWaiting: 8, taskTimeoutMs: 30_000 });
     closers.unshift(() => publicPool.close());
 
-    const notifier = openWebhook(config, material, usesOfTls, { outbox: sqlOutbox(db, write, verifierId), log });
-    if (notifier !== undefined) closers.unshift(() => notifier.close());
+    const signer = await openRevocationSigner({
+      folder: path.join(config.workDir, 'revocation_keys'),
+      certificate: caOptionsOf(ca),
+      lifetimeDays: config.revocations.signing_key_lifetime,
+      now: new Date(),
+    });
+    const connect = ({ ip, port, mtlsCert }: Agent) =>
+      agentConnection(clients.open({ host: ip, port, pinnedCertificatePem: mtlsCert }));
+    const notifications = await openNotifications({
+      config,
+      ca,
+      material,
+      usesOfTls,
+      db,
+      write,
+      peersAfter: agents.peersAfter,
+      postToAgent: postToAgentOf(agents, connect),
+      log,
+      clock: systemClock,
+    });
+    closers.unshift(() => notifications.close());
     const engine = openEngine({
       agents,
       policies,
-      connect: ({ ip, port, mtlsCert }) => {
-        const client = clients.open({ host: ip, port, pinnedCertificatePem: mtlsCert });
-        return {
-          get: async (path) => {
-            const { code, body } = await client.request({ method: 'GET', path });
-            return { status: code, body };
-          },
-          post: async (path, json) => {
-            const { code, body } = await client.request({ method: 'POST', path, json });
-            return { status: code, body };
-          },
-          close: () => void client.close(),
-        };
-      },
+      connect,
       judge: judgeHereOrElsewhere(pool, policyStore),
       vault,
       settings: {
@@ -172,9 +178,10 @@ export async function startVerifier(
         },
         scheduler: { maxHealthy: 512, maxUnhealthy: 256 },
         violations: violationsOf(config),
-        channels: notifier === undefined ? [] : ['webhook'],
+        channels: notifications.channels,
       },
-      wakeNotifier: () => notifier?.wake(),
+      signingKey: signer.key,
+      wakeNotifier: notifications.wake,
       log,
       clock: systemClock,
       ...(options.onRound && { onRound: options.onRound }),
@@ -219,7 +226,7 @@ export async function startVerifier(
     });
     closers.unshift(async () => certificates.close());
     log.info('Listening', { https: `${address.host}:${address.port}` });
-    notifier?.wake();
+    notifications.wake();
     await engine.start();
     return { address, certificates, broken: ownership.lost, close };
   } catch (error) {
@@ -232,76 +239,6 @@ export async function startVerifier(
 function violationsOf({ tomtou, ignore_tomtou_errors: legacy }: VerifierConfig): 'accept' | 'fail' {
   if (tomtou !== 'default') return tomtou;
   return legacy ? 'fail' : 'accept';
-}
-
-function openWebhook(
-  config: VerifierConfig,
-  material: TlsMaterial,
-  usesOfTls: ((fresh: TlsMaterial) => void)[],
-  { outbox, log }: { readonly outbox: ReturnType<typeof sqlOutbox>; readonly log: Log },
-) {
-  const { enabled_revocation_notifications: enabled, webhook_url: webhookUrl } = config.revocations;
-  const others = enabled.filter((channel) => channel !== 'webhook');
-  if (others.length > 0) {
-    log.warn('This version notifies through webhooks only; no notification goes out through other channels', {
-      channels: others.join(','),
-    });
-  }
-  if (!enabled.includes('webhook')) return undefined;
-  if (webhookUrl === '') {
-    log.warn('The webhook channel is enabled but webhook_url is empty: no notification goes out');
-    return undefined;
-  }
-  const url = new URL(webhookUrl);
-  const connect = (tls: TlsMaterial) =>
-    openServerClient({
-      baseUrl: url.origin,
-      // Receivers are often public services: here, and only here, the operating system's CAs count too.
-      caPems: [...tls.trustedServerCaPems, ...getCACertificates('system')],
-      clientCertificate: tls.client,
-      timeoutMs: config.request_timeout * 1000,
-      maxResponseBytes: 1024 * 1024,
-    });
-  const client = replaceableClient(connect(material));
-  usesOfTls.push((fresh) => client.replace(connect(fresh)));
-  const post: Post = async (json, headers) => {
-    const { code } = await client.request({ method: 'POST', path: `${url.pathname}${url.search}`, headers, json });
-    return code;
-  };
-  const shown = `${url.origin}${url.pathname}`;
-  const notifier = openNotifier(
-    outbox,
-    (delivery) => {
-      // [compat] Suites of the field look for this text.
-      log.info(`Sending revocation event via webhook to ${shown} ...`, { agent: delivery.agentId });
-      return deliverToWebhook(post, delivery);
-    },
-    { concurrency: 16, firstWaitMs: 1000, maxWaitMs: 60_000, giveUpAfterMs: 7 * 86_400_000 },
-    systemClock,
-    {
-      delivered: ({ agentId, attempts }) =>
-        log.info('Notification delivered', { agent: agentId, attempts: attempts + 1 }),
-      failed: ({ agentId }, error, nextAttemptAtMs) =>
-        nextAttemptAtMs === undefined
-          ? log.error('Notification given up', { agent: agentId, error })
-          : log.warn('Notification not delivered, it will be tried again', {
-              agent: agentId,
-              error,
-              at: new Date(nextAttemptAtMs).toISOString(),
-            }),
-      fault: (error) => log.error('The outbox cannot be used; it is tried again', { error }),
-    },
-  );
-  return {
-    wake: notifier.wake,
-    async close() {
-      const closed = notifier.close();
-      await withTimeout(closed, config.shutdown_drain_timeout * 1000);
-      // Ends what a receiver has not answered yet; it stays in the outbox.
-      await client.close();
-      await closed;
-    },
-  };
 }
 
 async function withTimeout(work: Promise<void>, timeoutMs: number): Promise<void> {

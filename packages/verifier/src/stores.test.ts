@@ -12,7 +12,7 @@ import type { Kysely } from 'kysely';
 import type { Agent } from './agent.ts';
 import { type AgentStore, insertAgent, sqlAgentStore } from './agent-store.ts';
 import { verifierMigrations } from './migrations.ts';
-import { type NewDelivery, type Outbox, sqlOutbox } from './outbox.ts';
+import { type NewDelivery, type Outbox, sqlOutbox } from './notifications/outbox.ts';
 import { acquireOwnership } from './ownership.ts';
 import { insertPolicy, type PolicyStore, sqlPolicyStore } from './policy-store.ts';
 import type { VerifierTables } from './tables.ts';
@@ -46,7 +46,7 @@ for (const [engine, url] of [
       agents = sqlAgentStore(db, group.submit, 'mine', (error) => corrupt.push(error.message));
       others = sqlAgentStore(db, group.submit, 'other');
       policies = sqlPolicyStore(db, group.submit);
-      outbox = sqlOutbox(db, group.submit, 'mine');
+      outbox = sqlOutbox(db, group.submit, 'mine', { channel: 'webhook', to: 'receiver' });
     });
     after(async () => {
       await group.close();
@@ -100,7 +100,7 @@ for (const [engine, url] of [
       const late = await agents.saveRound(agent, { ...agent, state: 'getQuote' }, [delivery('guarded', 'late')]);
       assert.equal(late, undefined);
       assert.equal((await agents.find(agent.id))?.state, 'tenantFailed');
-      assert.deepEqual(await outbox.due(2000, 10), []);
+      assert.deepEqual(await outbox.due(2000, 10, []), []);
     });
 
     test('a write about an agent that was deleted does not bring it back', async () => {
@@ -153,7 +153,7 @@ for (const [engine, url] of [
       a = (await agents.saveRound(a, a, [delivery('notify-a', '1')])) ?? a;
       a = (await agents.saveRound(a, a, [delivery('notify-a', '2')])) ?? a;
       await agents.saveRound(b, b, [delivery('notify-b', '3')]);
-      const first = await outbox.due(1000, 10);
+      const first = await outbox.due(1000, 10, []);
       assert.deepEqual(
         first.map(({ body }) => body),
         ['1', '3'],
@@ -162,14 +162,14 @@ for (const [engine, url] of [
       assert.ok(one && three);
       await outbox.failed(one.sequence, 'down', 5000);
       await outbox.delivered(three.sequence);
-      assert.deepEqual(await outbox.due(4999, 10), []);
-      assert.equal(await outbox.nextDueMs(), 5000);
-      assert.equal((await outbox.due(5000, 10))[0]?.attempts, 1);
+      assert.deepEqual(await outbox.due(4999, 10, []), []);
+      assert.equal(await outbox.nextDueMs([]), 5000);
+      assert.equal((await outbox.due(5000, 10, []))[0]?.attempts, 1);
       await outbox.failed(one.sequence, 'given up', undefined);
-      const [two] = await outbox.due(5000, 10);
+      const [two] = await outbox.due(5000, 10, []);
       assert.equal(two?.body, '2');
       await outbox.delivered(two.sequence);
-      assert.equal(await outbox.nextDueMs(), undefined);
+      assert.equal(await outbox.nextDueMs([]), undefined);
     });
 
     test('one process at a time is a verifier, and the next takes over when it is released', async () => {

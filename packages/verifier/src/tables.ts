@@ -51,6 +51,10 @@ export type OutboxTable = {
   notification_id: string;
   agent_id: string;
   channel: string;
+  /** The peer that is told; null for what is still to be spread over all, and on channels that have one receiver. */
+  target: string | null;
+  /** Last peer up to which it was spread. */
+  spread_up_to: string | null;
   /** The JSON body to deliver. */
   body: string;
   created_at_ms: number;

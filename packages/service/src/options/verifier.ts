@@ -106,10 +106,29 @@ export const verifierOptions = {
 export const revocationOptions = {
   enabled_revocation_notifications: list("['agent']", 'Channels that revocations are sent on.', [
     'agent',
+    'crl',
+    'nats',
     'webhook',
     'zeromq',
   ]),
-  zmq_ip: text('127.0.0.1', 'Address of the ZeroMQ publisher.'),
+  signing_key_lifetime: integer(
+    365,
+    0,
+    36_500,
+    'Days after which the next key signs notifications about agents that were enrolled without a key; 0 for never.',
+  ),
+  zmq_ip: text('127.0.0.1', 'Address that the ZeroMQ publisher listens on.'),
   zmq_port: port(8992, 'Port of the ZeroMQ publisher.'),
   webhook_url: text('', 'URL that revocations are posted to; its scheme is honoured.', { secret: true }),
+  nats_url: list(
+    '[]',
+    'NATS servers of one cluster: `nats://HOST:PORT`, or `tls://HOST:PORT` with the client certificate.',
+  ),
+  nats_subject: text('keylime.revocations', 'Notifications go to this subject, `.` and their type.'),
+  nats_stream: text('keylime_revocations', 'JetStream stream that keeps them, made if there is none of this name.'),
+  nats_credentials: text('', 'File with NATS credentials (`.creds`), relative to the work directory; empty for none.'),
+  crl_dir: text(
+    'ca',
+    'Folder of the CA whose certificates machines have in their payloads, relative to the work directory; `ca.conf` has its password. The channel `crl` revokes there.',
+  ),
 } as const;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fakeClock } from '@keylime/testing/fake-clock';
-import { type Deliver, openNotifier } from './notifier.ts';
+import { type Deliver, openNotifier, UndeliverableError } from './notifier.ts';
 import type { Delivery, NewDelivery, Outbox } from './outbox.ts';
 
 const settings = { concurrency: 4, firstWaitMs: 1000, maxWaitMs: 60_000, giveUpAfterMs: 3_600_000 };
@@ -16,12 +16,13 @@ function memoryOutbox() {
     return alive.filter((row) => alive.find(({ agentId }) => agentId === row.agentId) === row);
   };
   const outbox: Outbox = {
-    due: async (nowMs, limit) =>
+    due: async (nowMs, limit, underWay) =>
       heads()
-        .filter((row) => row.nextAttemptAtMs <= nowMs)
+        .filter((row) => row.nextAttemptAtMs <= nowMs && !underWay.includes(row.sequence))
         .slice(0, limit),
-    nextDueMs: async () =>
+    nextDueMs: async (underWay) =>
       heads()
+        .filter(({ sequence }) => !underWay.includes(sequence))
         .map((row) => row.nextAttemptAtMs)
         .sort((a, b) => a - b)[0],
     delivered: async (sequence) => {
@@ -43,7 +44,15 @@ function memoryOutbox() {
   return {
     outbox,
     put: (one: NewDelivery) =>
-      rows.push({ ...one, sequence: rows.length + 1, attempts: 0, nextAttemptAtMs: one.createdAtMs, dead: false }),
+      rows.push({
+        ...one,
+        target: undefined,
+        spreadUpTo: undefined,
+        sequence: rows.length + 1,
+        attempts: 0,
+        nextAttemptAtMs: one.createdAtMs,
+        dead: false,
+      }),
     rows: () => rows,
   };
 }
@@ -95,6 +104,50 @@ test('one agent that cannot be notified about does not hold up another', async (
   await notifier.close();
 });
 
+test('[MUST] a receiver that never answers holds up nobody else, and its own later notifications wait behind', async () => {
+  const clock = fakeClock();
+  const { outbox, put } = memoryOutbox();
+  const begun: string[] = [];
+  let answer: () => void = () => {};
+  const deliver: Deliver = async ({ agentId, body }) => {
+    begun.push(body);
+    if (agentId === 'slow') await new Promise<void>((resolve) => (answer = resolve));
+  };
+  const notifier = openNotifier(outbox, deliver, settings, clock, silent);
+  put(delivery('slow', 's1', clock.now()));
+  put(delivery('slow', 's2', clock.now()));
+  notifier.wake();
+  await clock.advance(10);
+  put(delivery('quick', 'q1', clock.now()));
+  notifier.wake();
+  await clock.advance(10);
+  put(delivery('quick', 'q2', clock.now()));
+  notifier.wake();
+  await clock.advance(60_000);
+  assert.deepEqual(begun, ['s1', 'q1', 'q2']);
+  answer();
+  await clock.advance(10);
+  assert.deepEqual(begun, ['s1', 'q1', 'q2', 's2']);
+  answer();
+  await notifier.close();
+});
+
+test('what no attempt can mend is given up at once', async () => {
+  const clock = fakeClock();
+  const { outbox, put, rows } = memoryOutbox();
+  let attempts = 0;
+  const deliver: Deliver = async () => {
+    attempts++;
+    throw new UndeliverableError('nobody there has an ear for it');
+  };
+  const notifier = openNotifier(outbox, deliver, settings, clock, silent);
+  put(delivery('a', 'x', clock.now()));
+  notifier.wake();
+  await clock.advance(600_000);
+  assert.deepEqual([attempts, rows()[0]?.dead], [1, true]);
+  await notifier.close();
+});
+
 test('what cannot be delivered for too long is given up, kept and reported', async () => {
   const clock = fakeClock();
   const { outbox, put, rows } = memoryOutbox();
@@ -125,9 +178,9 @@ test('an outbox that cannot be read is tried again, without a busy loop', async 
   const taken: string[] = [];
   const flaky: Outbox = {
     ...outbox,
-    due: async (now, limit) => {
+    due: async (now, limit, underWay) => {
       if (++reads < 3) throw new Error('no database');
-      return outbox.due(now, limit);
+      return outbox.due(now, limit, underWay);
     },
   };
   const notifier = openNotifier(flaky, async ({ body }) => void taken.push(body), settings, clock, {

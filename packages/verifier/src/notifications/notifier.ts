@@ -1,8 +1,16 @@
-import type { Clock } from './clock.ts';
+import { CodedError } from '@keylime/core/coded-error';
+import type { Clock } from '../clock.ts';
 import type { Delivery, Outbox } from './outbox.ts';
 
 /** Delivers one notification; rejects if the receiver did not take it. */
 export type Deliver = (delivery: Delivery) => Promise<void>;
+
+/** A delivery that no later attempt can mend: it is given up at once, and kept. */
+export class UndeliverableError extends CodedError<'undeliverable'> {
+  constructor(message: string, options?: ErrorOptions) {
+    super('undeliverable', message, options);
+  }
+}
 
 export type NotifierSettings = {
   /** Deliveries under way at once. */
@@ -17,6 +25,7 @@ export type NotifierSettings = {
 export type Notifier = {
   /** Looks into the outbox now: something was put there. */
   readonly wake: () => void;
+  /** Starts no more deliveries, and resolves when those under way have ended. */
   readonly close: () => Promise<void>;
 };
 
@@ -28,8 +37,9 @@ export type NotifierReports = {
 };
 
 /**
- * Takes notifications from the outbox to their receivers: at least once, in order per agent, with growing waits. It never
- * holds up a verdict, and what it could not do it finds again after a restart.
+ * Takes notifications from the outbox to their receivers: at least once, in order per agent, with growing waits. A receiver
+ * that answers slowly holds up nobody else, and nobody holds up a verdict. What it could not do it finds again after a
+ * restart.
  */
 export function openNotifier(
   outbox: Outbox,
@@ -38,10 +48,11 @@ export function openNotifier(
   clock: Clock,
   reports: NotifierReports,
 ): Notifier {
+  const underWay = new Map<number, Promise<void>>();
   let closed = false;
-  let wanted = true;
+  let wanted = false;
   let cancelTimer: (() => void) | undefined;
-  let running: Promise<void> | undefined;
+  let looking: Promise<void> | undefined;
 
   async function one(delivery: Delivery): Promise<void> {
     try {
@@ -49,7 +60,8 @@ export function openNotifier(
     } catch (error) {
       const wait = Math.min(settings.maxWaitMs, settings.firstWaitMs * 2 ** delivery.attempts);
       const next = clock.now() + wait;
-      const nextAttemptAtMs = next - delivery.createdAtMs > settings.giveUpAfterMs ? undefined : next;
+      const isOver = error instanceof UndeliverableError || next - delivery.createdAtMs > settings.giveUpAfterMs;
+      const nextAttemptAtMs = isOver ? undefined : next;
       await outbox.failed(delivery.sequence, error instanceof Error ? error.message : String(error), nextAttemptAtMs);
       reports.failed(delivery, error, nextAttemptAtMs);
       return;
@@ -58,18 +70,34 @@ export function openNotifier(
     reports.delivered(delivery);
   }
 
-  async function drain(): Promise<void> {
+  function begin(delivery: Delivery): void {
+    const work = one(delivery)
+      .then(() => true)
+      .catch((error: unknown) => {
+        reports.fault(error);
+        return false;
+      })
+      .then((done) => {
+        underWay.delete(delivery.sequence);
+        // An outbox that cannot be written is not asked again at once: its answer would be the same delivery.
+        if (done) wake();
+        else sleep(settings.firstWaitMs);
+      });
+    underWay.set(delivery.sequence, work);
+  }
+
+  async function look(): Promise<void> {
     try {
-      while (wanted && !closed) {
+      while (wanted && !closed && underWay.size < settings.concurrency) {
         wanted = false;
-        const due = await outbox.due(clock.now(), settings.concurrency);
-        if (due.length > 0) {
-          wanted = true;
-          await Promise.all(due.map(one));
-        }
+        const sequences = [...underWay.keys()];
+        const due = await outbox.due(clock.now(), settings.concurrency - underWay.size, sequences);
+        if (closed) return;
+        for (const delivery of due) begin(delivery);
+        if (due.length > 0) continue;
+        const next = await outbox.nextDueMs(sequences);
+        if (next !== undefined) sleep(Math.max(10, next - clock.now()));
       }
-      const next = closed ? undefined : await outbox.nextDueMs();
-      if (next !== undefined) sleep(Math.max(10, next - clock.now()));
     } catch (error) {
       wanted = false;
       reports.fault(error);
@@ -84,10 +112,10 @@ export function openNotifier(
 
   function wake(): void {
     wanted = true;
-    if (closed || running !== undefined) return;
-    running = drain().finally(() => {
-      running = undefined;
-      if (wanted) wake();
+    if (closed || looking !== undefined) return;
+    looking = look().finally(() => {
+      looking = undefined;
+      if (wanted && underWay.size < settings.concurrency) wake();
     });
   }
 
@@ -96,7 +124,8 @@ export function openNotifier(
     async close() {
       closed = true;
       cancelTimer?.();
-      await running;
+      await looking;
+      await Promise.all(underWay.values());
     },
   };
 }

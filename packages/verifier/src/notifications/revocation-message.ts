@@ -1,19 +1,19 @@
-import { createPrivateKey } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { pythonJson } from '@keylime/api/python-json';
 import { signRevocation } from '@keylime/payload/revocation-signature';
-import type { Agent } from './agent.ts';
-import type { Notification } from './transition.ts';
+import type { Agent } from '../agent.ts';
+import type { Notification } from '../transition.ts';
 
 /**
  * The body of a notification: `msg` is JSON text in the form that existing receivers match as text, `signature` is base64
- * of RSASSA-PSS with SHA-256 and the longest salt over the UTF-8 bytes of `msg`, or empty where the agent has no
- * revocation key. `notificationId` and `event_time_utc` are ours: they tell a repeated delivery from a second event.
+ * of RSASSA-PSS with SHA-256 and the longest salt over the UTF-8 bytes of `msg`, or empty without a key. `notificationId` and `event_time_utc` are ours: they tell a repeated delivery from a second event.
  * Source: 06 section 4.1 of the reference.
  */
 export function revocationMessage(
   agent: Agent,
   notification: Notification,
   event: { readonly id: string; readonly at: Date },
+  key: KeyObject | undefined,
 ): { readonly msg: string; readonly signature: string } {
   const msg = pythonJson({
     type: notification.type,
@@ -29,10 +29,7 @@ export function revocationMessage(
     event_time_utc: event.at.toISOString(),
     notification_id: event.id,
   });
-  return {
-    msg,
-    signature: agent.revocationKey === '' ? '' : signRevocation(createPrivateKey(agent.revocationKey), msg),
-  };
+  return { msg, signature: key === undefined ? '' : signRevocation(key, msg) };
 }
 
 const DAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];

@@ -1,7 +1,7 @@
 /**
- * The few parts of ZMTP 3.0 (ZeroMQ's protocol, RFC 23 of zeromq.org) that a subscriber without security needs: the
- * existing verifier publishes revocations so (spec 06 section 4.4). Whoever can write to the connection can send messages:
- * they count only with their signature.
+ * The few parts of ZMTP 3.0 (ZeroMQ's protocol, RFC 23 of zeromq.org) that a publisher and its subscribers without security
+ * need: revocations are published so (spec 06 section 4.4). Whoever can write to the connection can send messages: they
+ * count only with their signature.
  */
 const SIGNATURE_BYTES = 10;
 export const GREETING_BYTES = 64;
@@ -9,7 +9,7 @@ const MORE = 0x01;
 const LONG = 0x02;
 const COMMAND = 0x04;
 
-/** What a subscriber sends first: signature, version 3.0, mechanism NULL. */
+/** What either side sends first: signature, version 3.0, mechanism NULL. */
 export function greeting(): Buffer {
   const bytes = Buffer.alloc(GREETING_BYTES);
   bytes.writeUInt8(0xff, 0);
@@ -30,9 +30,27 @@ export const isGreeting = (bytes: Buffer): boolean =>
 
 /** The command READY of a socket of type SUB, and the message that subscribes to everything. */
 export function readyAndSubscribe(): Buffer {
-  const property = Buffer.from('\x0bSocket-Type\0\0\0\x03SUB', 'latin1');
-  const body = Buffer.concat([Buffer.from('\x05READY', 'latin1'), property]);
-  return Buffer.concat([Buffer.from([COMMAND, body.length]), body, Buffer.from([0, 1, 1])]);
+  return Buffer.concat([ready('SUB'), Buffer.from([0, 1, SUBSCRIBE])]);
+}
+
+/** First byte of the messages of a subscriber; what follows is what messages must begin with. */
+export const SUBSCRIBE = 1;
+export const UNSUBSCRIBE = 0;
+
+/** The command READY of a socket of this type. */
+export function ready(socketType: 'PUB' | 'SUB'): Buffer {
+  const body = Buffer.from(`\x05READY\x0bSocket-Type\0\0\0\x03${socketType}`, 'latin1');
+  return Buffer.concat([Buffer.from([COMMAND, body.length]), body]);
+}
+
+/** A message of one part. */
+export function message(body: Uint8Array): Buffer {
+  const header = Buffer.alloc(body.length > 255 ? 9 : 2);
+  if (header.length === 9) {
+    header.writeUInt8(LONG, 0);
+    header.writeBigUInt64BE(BigInt(body.length), 1);
+  } else header.writeUInt8(body.length, 1);
+  return Buffer.concat([header, body]);
 }
 
 export type Frame = { readonly isCommand: boolean; readonly hasMore: boolean; readonly body: Buffer };

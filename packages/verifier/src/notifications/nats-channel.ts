@@ -1,0 +1,114 @@
+import { JetStreamApiError, jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { connect, credsAuthenticator, headers, type NatsConnection } from '@nats-io/transport-node';
+import { cloudEvent } from './cloud-event.ts';
+import type { Delivery } from './outbox.ts';
+
+export type NatsSettings = {
+  /** `nats://` or `tls://` URLs of one cluster. */
+  readonly servers: readonly string[];
+  /** Notifications go to `SUBJECT.TYPE`, such as `keylime.revocations.revocation`. */
+  readonly subject: string;
+  /** The JetStream stream that keeps them; made if there is none that takes the subject. */
+  readonly stream: string;
+  /** `.creds` text with JWT and NKey seed; undefined for servers that let everybody in. */
+  readonly credentials: string | undefined;
+  /** What to show and to trust, in PEM, asked at each connection; with `tls://`. */
+  readonly tls: (() => NatsTls) | undefined;
+  readonly verifierId: string;
+};
+
+export type NatsTls = {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+  readonly passphrase: string | undefined;
+};
+
+export type NatsChannel = {
+  /** Resolves when JetStream has stored it. A repetition within the stream's duplicate window is stored once. */
+  readonly deliver: (delivery: Delivery) => Promise<void>;
+  readonly close: () => Promise<void>;
+};
+
+const ANSWER_MS = 5_000;
+const CONNECT_MS = 5_000;
+/** How long JetStream knows a delivery again. */
+const DUPLICATE_WINDOW_NS = 10 * 60 * 1e9;
+/** How long it keeps a notification for agents that were away. */
+const MAX_AGE_NS = 7 * 24 * 3600 * 1e9;
+
+/**
+ * Publishes notifications on NATS JetStream as CloudEvents 1.0, structured JSON: at least once, for a stream keeps them for
+ * agents that are away. Connects when there is something to say, again after every failure.
+ */
+export function openNatsChannel(settings: NatsSettings): NatsChannel {
+  let connection: Promise<NatsConnection> | undefined;
+
+  async function open(): Promise<NatsConnection> {
+    const nats = await connect({
+      servers: [...settings.servers],
+      name: `keylime verifier ${settings.verifierId}`,
+      timeout: CONNECT_MS,
+      // The outbox tries again, and tells.
+      reconnect: false,
+      ...(settings.credentials !== undefined && {
+        authenticator: credsAuthenticator(Buffer.from(settings.credentials)),
+      }),
+      ...(settings.tls && { tls: settings.tls() }),
+    });
+    void nats.closed().then(() => {
+      connection = undefined;
+    });
+    try {
+      await ensureStream(nats, settings);
+    } catch (error) {
+      await nats.close();
+      throw error;
+    }
+    return nats;
+  }
+
+  return {
+    async deliver(delivery) {
+      connection ??= open();
+      let nats: NatsConnection;
+      try {
+        nats = await connection;
+      } catch (error) {
+        connection = undefined;
+        throw error;
+      }
+      const event = cloudEvent(delivery, settings.verifierId);
+      const typed = headers();
+      typed.set('Content-Type', 'application/cloudevents+json; charset=UTF-8');
+      const type = event.type.slice(event.type.lastIndexOf('.') + 1);
+      await jetstream(nats).publish(`${settings.subject}.${type}`, JSON.stringify(event), {
+        msgID: delivery.notificationId,
+        headers: typed,
+        timeout: ANSWER_MS,
+        expect: { streamName: settings.stream },
+      });
+    },
+    async close() {
+      const nats = await connection?.catch(() => undefined);
+      await nats?.close();
+    },
+  };
+}
+
+/** Makes the stream if there is none of this name; one that an operator made is left as it is. */
+async function ensureStream(nats: NatsConnection, { stream, subject }: NatsSettings): Promise<void> {
+  const { streams } = await jetstreamManager(nats, { timeout: ANSWER_MS });
+  const NO_SUCH_STREAM = 10059;
+  try {
+    await streams.info(stream);
+  } catch (error) {
+    if (!(error instanceof JetStreamApiError) || error.code !== NO_SUCH_STREAM) throw error;
+    await streams.add({
+      name: stream,
+      subjects: [`${subject}.>`],
+      duplicate_window: DUPLICATE_WINDOW_NS,
+      max_age: MAX_AGE_NS,
+    });
+  }
+}

@@ -1,0 +1,210 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { getCACertificates } from 'node:tls';
+import { caOptionsOf } from '@keylime/pki/ca-options';
+import { PkiError } from '@keylime/pki/pki-error';
+import { serviceCaPassword } from '@keylime/service/ca-password';
+import type { CaConfig, VerifierConfig } from '@keylime/service/config';
+import { openServerClient } from '@keylime/service/http-client';
+import type { Log } from '@keylime/service/log';
+import { replaceableClient } from '@keylime/service/replaceable-client';
+import type { Kysely } from 'kysely';
+import type { GroupWrite } from '../agent-store.ts';
+import type { Clock } from '../clock.ts';
+import type { VerifierTables } from '../tables.ts';
+import type { TlsMaterial } from '../tls-material.ts';
+import { deliverToAgent, type PostToAgent } from './agent-channel.ts';
+import { deliverToCrl } from './crl-channel.ts';
+import { openNatsChannel } from './nats-channel.ts';
+import { type Deliver, type Notifier, openNotifier, UndeliverableError } from './notifier.ts';
+import { type Channel, type Lane, sqlOutbox, sqlSpreadStore } from './outbox.ts';
+import { type SpreadParts, spreadToPeers } from './spread.ts';
+import { deliverToWebhook, type Post } from './webhook-channel.ts';
+import { openPublisher } from './zeromq-channel.ts';
+
+/** All channels that are enabled, each at its own pace. */
+export type Notifications = {
+  readonly channels: readonly Channel[];
+  /** Something was put into the outbox. */
+  readonly wake: () => void;
+  readonly close: () => Promise<void>;
+};
+
+export type NotificationsParts = {
+  readonly config: VerifierConfig;
+  readonly ca: CaConfig;
+  readonly material: TlsMaterial;
+  /** Called with certificates that have taken the place of `material`. */
+  readonly usesOfTls: ((fresh: TlsMaterial) => void)[];
+  readonly db: Kysely<VerifierTables>;
+  readonly write: GroupWrite;
+  readonly postToAgent: PostToAgent;
+  readonly peersAfter: SpreadParts['peersAfter'];
+  readonly log: Log;
+  readonly clock: Clock;
+};
+
+/** A way to deliver, and how to end it. */
+type Way = { readonly deliver: Deliver; readonly close?: () => Promise<unknown> };
+
+const DAY_MS = 86_400_000;
+const PACE = { firstWaitMs: 1000, maxWaitMs: 60_000, giveUpAfterMs: 7 * DAY_MS };
+const CONCURRENCY: { readonly [channel in Channel]: number } = { agent: 4, crl: 1, nats: 16, webhook: 16, zeromq: 16 };
+const PEER_CONCURRENCY = 128;
+
+/** Opens the channels that `[revocations]` enables. @throws what any of them cannot do, in words */
+export async function openNotifications(parts: NotificationsParts): Promise<Notifications> {
+  const { config, db, write, log, clock } = parts;
+  const verifierId = config.uuid;
+  const channels = [...new Set(config.revocations.enabled_revocation_notifications)] as Channel[];
+  const notifiers: Notifier[] = [];
+  const closers: (() => Promise<unknown>)[] = [];
+  const wake = () => {
+    for (const notifier of notifiers) notifier.wake();
+  };
+
+  function serve(lane: Lane, { deliver, close }: Way, concurrency: number): void {
+    const outbox = sqlOutbox(db, write, verifierId, lane);
+    notifiers.push(openNotifier(outbox, deliver, { concurrency, ...PACE }, clock, reports(log)));
+    if (close !== undefined) closers.push(close);
+  }
+
+  for (const channel of channels) {
+    serve({ channel, to: 'receiver' }, await openWay(channel, parts, wake), CONCURRENCY[channel]);
+  }
+  if (channels.includes('agent')) {
+    const deliver: Deliver = (delivery) => deliverToAgent(parts.postToAgent, delivery.target ?? '', delivery);
+    serve({ channel: 'agent', to: 'peer' }, { deliver }, PEER_CONCURRENCY);
+  }
+  return {
+    channels,
+    wake,
+    async close() {
+      const closed = Promise.all(notifiers.map((notifier) => notifier.close()));
+      await Promise.race([closed, delay(config.shutdown_drain_timeout * 1000)]);
+      // Ends what a receiver has not answered yet; it stays in the outbox.
+      for (const close of closers) await close();
+      await closed;
+    },
+  };
+}
+
+async function openWay(channel: Channel, parts: NotificationsParts, wake: () => void): Promise<Way> {
+  const { config, ca, log } = parts;
+  const { revocations, workDir } = config;
+  switch (channel) {
+    case 'agent': {
+      const store = sqlSpreadStore(parts.db, parts.write, config.uuid);
+      const spread: SpreadParts = {
+        peersAfter: parts.peersAfter,
+        store,
+        offer: (peerId, delivery) => deliverToAgent(parts.postToAgent, peerId, delivery),
+      };
+      // Those who missed it have rows of their own now.
+      return { deliver: (delivery) => spreadToPeers(delivery, spread).finally(wake) };
+    }
+    case 'crl': {
+      const dir = path.resolve(workDir, revocations.crl_dir);
+      const folder = { dir, password: serviceCaPassword(ca), options: caOptionsOf(ca) };
+      const deliver: Deliver = async (delivery) => {
+        try {
+          const serials = await deliverToCrl(folder, delivery);
+          if (serials.length > 0)
+            log.warn('Certificates were revoked', { agent: delivery.agentId, serials: serials.join() });
+        } catch (error) {
+          if (error instanceof PkiError && FOREIGN_CERTIFICATE.includes(error.code)) {
+            throw new UndeliverableError(error.message, { cause: error });
+          }
+          throw error;
+        }
+      };
+      return { deliver };
+    }
+    case 'nats':
+      return openNatsChannel({
+        servers: revocations.nats_url,
+        subject: revocations.nats_subject,
+        stream: revocations.nats_stream,
+        credentials: await readCredentials(revocations.nats_credentials, workDir),
+        tls: natsTls(revocations.nats_url, parts),
+        verifierId: config.uuid,
+      });
+    case 'webhook':
+      return openWebhook(new URL(revocations.webhook_url), parts);
+    case 'zeromq': {
+      const publisher = await openPublisher({ host: revocations.zmq_ip, port: revocations.zmq_port });
+      log.info('Publishing revocations over ZeroMQ', { tcp: `${revocations.zmq_ip}:${publisher.port}` });
+      return { deliver: publisher.publish, close: publisher.close };
+    }
+  }
+}
+
+/** The certificate in the notification came from another CA than the one in `crl_dir`. */
+const FOREIGN_CERTIFICATE: readonly string[] = ['subject_mismatch', 'invalid_serial'];
+
+function openWebhook(url: URL, { config, material, usesOfTls, log }: NotificationsParts): Way {
+  const connect = (tls: TlsMaterial) =>
+    openServerClient({
+      baseUrl: url.origin,
+      // Receivers are often public services: here, and only here, the operating system's CAs count too.
+      caPems: [...tls.trustedServerCaPems, ...getCACertificates('system')],
+      clientCertificate: tls.client,
+      timeoutMs: config.request_timeout * 1000,
+      maxResponseBytes: 1024 * 1024,
+    });
+  const client = replaceableClient(connect(material));
+  usesOfTls.push((fresh) => client.replace(connect(fresh)));
+  const post: Post = async (json, headers) => {
+    const { code } = await client.request({ method: 'POST', path: `${url.pathname}${url.search}`, headers, json });
+    return code;
+  };
+  const shown = `${url.origin}${url.pathname}`;
+  return {
+    deliver(delivery) {
+      // [compat] Suites of the field look for this text.
+      log.info(`Sending revocation event via webhook to ${shown} ...`, { agent: delivery.agentId });
+      return deliverToWebhook(post, delivery);
+    },
+    close: () => client.close(),
+  };
+}
+
+const readCredentials = async (file: string, workDir: string): Promise<string | undefined> =>
+  file === '' ? undefined : readFile(path.resolve(workDir, file), 'utf8');
+
+function natsTls(servers: readonly string[], { material, usesOfTls }: NotificationsParts) {
+  if (!servers.some((server) => server.startsWith('tls:'))) return undefined;
+  let current = material;
+  usesOfTls.push((fresh) => {
+    current = fresh;
+  });
+  return () => ({
+    ca: current.trustedServerCaPems.join('\n'),
+    cert: current.client.certPem,
+    key: current.client.keyPem,
+    passphrase: current.client.passphrase,
+  });
+}
+
+const reports = (log: Log): Parameters<typeof openNotifier>[4] => ({
+  delivered: ({ agentId, channel, target, attempts }) =>
+    log.info('Notification delivered', {
+      agent: agentId,
+      channel,
+      ...(target && { to: target }),
+      attempts: attempts + 1,
+    }),
+  failed: ({ agentId, channel, target }, error, nextAttemptAtMs) => {
+    const fields = { agent: agentId, channel, ...(target && { to: target }), error };
+    if (nextAttemptAtMs === undefined) log.error('Notification given up: it is kept and can be sent again', fields);
+    else {
+      const at = new Date(nextAttemptAtMs).toISOString();
+      log.warn('Notification not delivered, it will be tried again', { ...fields, at });
+    }
+  },
+  fault: (error) => log.error('The outbox cannot be used; it is tried again', { error }),
+});
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}
