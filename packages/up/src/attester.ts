@@ -72,7 +72,7 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
         const record = await site.operator.read('registrar', `/v2.6/agents/${id}`);
         return Number(record?.regcount) > registrations ? Number(record?.regcount) : undefined;
       };
-      registrations = await until(isNew, `the ${name} to register (${logFile})`, { broken });
+      registrations = await until(isNew, `the ${name} to register (${logFile})`, { broken, pollMs: 20 });
       const registeredMs = performance.now() - startedAt;
       await until(() => listens(port), `the ${name} to serve (${logFile})`, { broken });
       return { service, registeredMs };

@@ -16,6 +16,8 @@ export type SiteOptions = {
   readonly verifiers?: number;
   /** `database_url` of verifiers and registrar, which may share a PostgreSQL; if not given, SQLite for each. */
   readonly databaseUrl?: string;
+  /** Of every program of the operator. */
+  readonly environment?: Readonly<Record<string, string>>;
 };
 
 /** What an operator runs: registrar, verifiers, a receiver of notifications, and the tools. */
@@ -42,7 +44,7 @@ export type Site = {
 };
 
 export async function startSite(options: SiteOptions): Promise<Site> {
-  const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl } = options;
+  const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl, environment = {} } = options;
   await using opened = new AsyncDisposableStack();
   const database = databaseUrl === undefined ? '' : `database_url = ${databaseUrl}\n`;
   const services = join(folder, 'services');
@@ -98,7 +100,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
     tenantConf,
     `[tenant]\nverifier_port = ${verifierPorts[0]}\nregistrar_port = ${ports.registrarTls}\ntpm_cert_store = ${store}\n`,
   );
-  const tenantEnvironment = { KEYLIME_DIR: services, KEYLIME_TENANT_CONFIG: tenantConf };
+  const tenantEnvironment = { ...environment, KEYLIME_DIR: services, KEYLIME_TENANT_CONFIG: tenantConf };
   const stopping = opened.move();
   return {
     folder,

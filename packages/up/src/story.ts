@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Attester } from './attester.ts';
 import { runtimePolicyOf } from './machine.ts';
+import { isDecrypted, isInstalled } from './payload.ts';
 import type { Trial } from './trial.ts';
 import { until } from './until.ts';
 import type { Received } from './webhook-receiver.ts';
@@ -10,8 +11,10 @@ import type { Received } from './webhook-receiver.ts';
 export type Enrolled = {
   /** `keylime_tenant -c add` from start to end. */
   readonly enrolled_ms: number;
-  /** From the end of `add` to the first passing attestation; 0 if that came before. */
+  /** From the end of `add` until a passing attestation could be read. */
   readonly first_pass_ms: number;
+  /** From the start of `add` to the decrypted payload on the machine. */
+  readonly bootstrap_ms: number;
 };
 
 export type Caught = {
@@ -28,20 +31,36 @@ export type Caught = {
   readonly message: string;
 };
 
+/** Between two questions to a verifier, which has other things to do. */
+const ASK_MS = 20;
 const CATCH_WITHIN_MS = 30_000;
 const UNKNOWN = '/usr/local/bin/unknown';
 
-/** Enrols a machine, with a policy that allows what it runs now, and waits until it passes. */
-export async function enrol({ site, broken }: Trial, { id, machine, verifier, status }: Attester): Promise<Enrolled> {
+/**
+ * Enrols a machine with a payload and a policy that allows what it runs now; waits until it passes and the script of the
+ * payload has run.
+ */
+export async function enrol({ site, payload, broken }: Trial, attester: Attester): Promise<Enrolled> {
+  const { id, machine, verifier, keylimeDir, status } = attester;
   const policyFile = join(machine.folder, 'policy.json');
   await writeFile(policyFile, await runtimePolicyOf(machine));
+  const options = ['--runtime-policy', policyFile, '--cert', payload.caDir, '--include', payload.includeDir];
   const startedAt = performance.now();
-  const added = await site.tenant(['-c', 'add', '-u', id, '-t', '127.0.0.1', '--runtime-policy', policyFile], verifier);
-  if (added.code !== 0) throw new Error(`keylime_tenant could not enrol ${machine.name}:\n${added.output}`);
-  const enrolledAt = performance.now();
-  const passes = async () => ((await status())?.attestation_status === 'PASS' ? true : undefined);
-  await until(passes, `${machine.name} to pass`, { broken });
-  return { enrolled_ms: enrolledAt - startedAt, first_pass_ms: performance.now() - enrolledAt };
+  const since = () => performance.now() - startedAt;
+  const adding = site.tenant(['-c', 'add', '-u', id, '-t', '127.0.0.1', ...options], verifier).then((added) => {
+    if (added.code !== 0) throw new Error(`keylime_tenant could not enrol ${machine.name}:\n${added.output}`);
+    return since();
+  });
+  // A refused `add` ends the waiting for what comes of it.
+  const failed = adding.then(() => broken).catch((error: Error) => error);
+  const passes = async () => (await status())?.attestation_status === 'PASS';
+  const [addedMs, passedMs, decryptedMs] = await Promise.all([
+    adding,
+    adding.then(() => until(passes, `${machine.name} to pass`, { broken, pollMs: ASK_MS })).then(since),
+    until(() => isDecrypted(keylimeDir, payload), `the payload of ${machine.name}`, { broken: failed }).then(since),
+  ]);
+  await until(() => isInstalled(keylimeDir, payload), `the script of the payload of ${machine.name}`, { broken });
+  return { enrolled_ms: addedMs, first_pass_ms: passedMs - addedMs, bootstrap_ms: decryptedMs };
 }
 
 /** Runs a program that the policy does not know, and waits until that is found and reported. */
@@ -51,7 +70,7 @@ export async function tamper({ site, broken }: Trial, { id, machine, status }: A
   const fails = async () => ((await status())?.attestation_status === 'FAIL' ? Date.now() : undefined);
   const reports = async () => site.webhook.received.find(isAbout(id));
   const [verdictAtMs, notification] = await Promise.all([
-    until(fails, `${path} to be detected`, within),
+    until(fails, `${path} to be detected`, { ...within, pollMs: ASK_MS }),
     until(reports, 'the verdict to be reported', within),
   ]);
   const { event_id: eventId, context } = notification.message;
