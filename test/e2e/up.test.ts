@@ -26,7 +26,14 @@ test('npm run up -- --check --json: registered, enrolled, attested, tampered wit
     assert.equal(code, 0, stderr);
     const result = JSON.parse(stdout) as Record<string, unknown>;
     assert.equal(result.ok, true);
-    for (const name of ['registered_ms', 'enrolled_ms', 'first_pass_ms', 'bootstrap_ms', 'detected_ms', 'notified_ms']) {
+    for (const name of [
+      'registered_ms',
+      'enrolled_ms',
+      'first_pass_ms',
+      'bootstrap_ms',
+      'detected_ms',
+      'notified_ms',
+    ]) {
       assert.equal(typeof result[name], 'number', name);
     }
     assert.ok(!Number.isNaN(Date.parse(String(result.tamper_at))));
