@@ -1,0 +1,191 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { freePort } from '@keylime/service/free-port';
+import { debArchive } from '../archive/archives.fixture.ts';
+import { serveFiles } from '../http-server.fixture.ts';
+import { makeSigner, type Signer } from '../signer.fixture.ts';
+import { folder, policyOf, runTool, sha256, skipWithout, writeFiles } from '../tool.fixture.ts';
+
+const HELLO = debArchive('hello', '1.0', [{ path: './usr/bin/hello', content: 'hello' }]);
+const OTHER = debArchive('other', '2.0', [{ path: './usr/bin/other', content: 'other' }]);
+
+type Repository = { readonly directory: string; readonly release: string };
+
+/** A repository with one suite, two packages and, given a signer, signatures of both kinds. */
+async function makeRepository(t: TestContext, signer?: Signer): Promise<Repository> {
+  const directory = folder(t);
+  const stanza = (name: string, deb: Buffer) =>
+    `Package: ${name}\nVersion: 1\nFilename: pool/${name}.deb\nSize: ${deb.length}\nSHA256: ${sha256(deb)}\n`;
+  const packages = gzipSync(`${stanza('hello', HELLO)}\n${stanza('other', OTHER)}`);
+  const release = `Origin: Test\nSuite: stable\nSHA256:\n ${sha256(packages)} ${packages.length} main/binary-amd64/Packages.gz\n`;
+  writeFiles(directory, {
+    'pool/hello.deb': HELLO,
+    'pool/other.deb': OTHER,
+    'dists/stable/main/binary-amd64/Packages.gz': packages,
+    'dists/stable/Release': release,
+    ...(signer && {
+      'dists/stable/Release.gpg': await signer.detached(release),
+      'dists/stable/InRelease': await signer.clearSigned(release),
+      'key.asc': signer.publicKey,
+      'key.gpg': signer.publicKeyBytes,
+    }),
+  });
+  return { directory, release };
+}
+
+const create = (where: string, ...args: readonly string[]) =>
+  runTool(['create', 'runtime', '--deb', `${where} stable main`, '--deb-arch', 'amd64', ...args]);
+
+const BOTH = { '/usr/bin/hello': [sha256('hello')], '/usr/bin/other': [sha256('other')] };
+
+test('a repository in a directory and on a server gives the files of its packages', async (t) => {
+  const { directory } = await makeRepository(t);
+  const { url } = await serveFiles(t, directory);
+  for (const where of [directory, `file://${directory}`, url, `deb ${url}/`]) {
+    const made = await create(where);
+    assert.equal(made.code, 0, made.stderr);
+    assert.deepEqual({ ...policyOf(made).digests }, BOTH);
+    assert.equal(policyOf(made).packages?.[sha256('other')], 'other 2.0');
+    assert.match(made.stderr, /The signature of .*Release is not checked/);
+  }
+  const one = await create(url, '--deb-package', 'hello');
+  assert.deepEqual(Object.keys(policyOf(one).digests), ['/usr/bin/hello']);
+  const none = await create(url, '--deb-package', 'hello,nothing');
+  assert.equal(none.code, 1);
+  assert.match(none.stderr, /has no package nothing/);
+});
+
+test("a signature by one of the operator's keys is enough, in every form", async (t) => {
+  const { directory } = await makeRepository(t, await makeSigner());
+  const stranger = path.join(directory, 'stranger.asc');
+  writeFileSync(stranger, (await makeSigner()).publicKey);
+  const release = path.join(directory, 'dists/stable/Release');
+  for (const gone of [undefined, `${release}.gpg`, release]) {
+    if (gone !== undefined) rmSync(gone);
+    for (const key of ['key.asc', 'key.gpg']) {
+      const made = await create(directory, '--deb-keyring', stranger, '--deb-keyring', path.join(directory, key));
+      assert.equal(made.code, 0, made.stderr);
+      assert.deepEqual({ ...policyOf(made).digests }, BOTH);
+      assert.ok(!made.stderr.includes('not checked'));
+    }
+  }
+});
+
+test('with keys, nothing passes without a signature by one of them', async (t) => {
+  const [signer, stranger] = [await makeSigner(), await makeSigner()];
+  const { directory, release } = await makeRepository(t, signer);
+  const key = path.join(directory, 'key.asc');
+  const dists = path.join(directory, 'dists/stable');
+  const refused = async (message: RegExp, keyring = key) => {
+    const { code, stdout, stderr } = await create(directory, '--deb-keyring', keyring);
+    assert.equal(code, 1);
+    assert.equal(stdout, '');
+    assert.match(stderr, message);
+  };
+  const strangersKey = path.join(directory, 'stranger.asc');
+  writeFileSync(strangersKey, stranger.publicKey);
+  await refused(/by none of the keys/, strangersKey);
+  writeFileSync(path.join(dists, 'Release'), `${release}\n`);
+  await refused(/signature of .*Release is not good/);
+  writeFileSync(path.join(dists, 'Release'), release);
+  writeFileSync(path.join(dists, 'Release.gpg'), 'no signature');
+  await refused(/signature of .*Release is not good/);
+  rmSync(path.join(dists, 'Release.gpg'));
+  rmSync(path.join(dists, 'InRelease'));
+  await refused(/is not signed/);
+  rmSync(path.join(dists, 'Release'));
+  await refused(/is not signed/);
+  writeFileSync(key, 'no key');
+  await refused(/OpenPGP key cannot be read/);
+});
+
+test('a clear-signed Release counts as far as it is signed, and no further', async (t) => {
+  const signer = await makeSigner();
+  const { directory } = await makeRepository(t, signer);
+  const dists = path.join(directory, 'dists/stable');
+  rmSync(path.join(dists, 'Release'));
+  const inline = await signer.clearSigned('Origin: Test\n');
+  const forged = `SHA256:\n ${'a'.repeat(64)} 1 main/binary-amd64/Packages\n\n`;
+  for (const text of [forged + inline, inline + forged]) {
+    writeFileSync(path.join(dists, 'InRelease'), text);
+    const { code } = await create(directory, '--deb-keyring', path.join(directory, 'key.asc'));
+    assert.equal(code, 1);
+  }
+});
+
+for (const [what, damage, message] of [
+  ['an index', 'dists/stable/main/binary-amd64/Packages.gz', /Packages\.gz has the SHA-256 .*, Release says/],
+  ['a package', 'pool/other.deb', /(Its SHA-256 is|well-formed|unpacked|follows the end)/],
+] as const) {
+  test(`${what} that is not what the signed metadata say is refused`, async (t) => {
+    const { directory } = await makeRepository(t);
+    writeFileSync(
+      path.join(directory, damage),
+      debArchive('other', '2.0', [{ path: './usr/bin/other', content: 'evil' }]),
+    );
+    const { code, stdout, stderr } = await create(directory);
+    assert.equal(code, 1);
+    assert.equal(stdout, '');
+    assert.match(stderr, message);
+  });
+}
+
+test('a repository that names files outside of it is refused', async (t) => {
+  const directory = folder(t);
+  writeFiles(directory, {
+    'repo/Packages': `Package: x\nVersion: 1\nFilename: ../x.deb\nSHA256: ${sha256(HELLO)}\n`,
+    'x.deb': HELLO,
+  });
+  const made = await runTool(['create', 'runtime', '--deb', `${directory}/repo ./`]);
+  assert.equal(made.code, 1);
+  assert.match(made.stderr, /names a file outside of it/);
+});
+
+test('what is no repository is refused', async (t) => {
+  const directory = folder(t);
+  const { url } = await serveFiles(t, directory);
+  for (const where of [directory, url]) assert.match((await create(where)).stderr, /This is no Debian repository/);
+  const closed = `http://127.0.0.1:${await freePort()}`;
+  assert.match((await create(closed)).stderr, /Downloading http.* failed: .*ECONNREFUSED/);
+});
+
+test('a repository made by apt-ftparchive and signed by gpg is read', {
+  skip: skipWithout('dpkg-deb', 'apt-ftparchive', 'gpg'),
+}, async (t) => {
+  const directory = folder(t);
+  const control = 'Package: real\nVersion: 1.0\nArchitecture: amd64\nMaintainer: x <x@example.org>\nDescription: x\n';
+  writeFiles(directory, {
+    'tree/DEBIAN/control': control,
+    'tree/usr/bin/real': 'real',
+    'repo/pool/x': '',
+    'gnupg/x': '',
+  });
+  const run = (program: string, ...args: readonly string[]) =>
+    execFileSync(program, args, {
+      cwd: path.join(directory, 'repo'),
+      env: { ...process.env, GNUPGHOME: path.join(directory, 'gnupg') },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+  execFileSync('chmod', ['700', path.join(directory, 'gnupg')]);
+  run('dpkg-deb', '--root-owner-group', '-b', '../tree', 'pool/real.deb');
+  const index = run('apt-ftparchive', 'packages', 'pool');
+  writeFiles(directory, { 'repo/dists/s/main/binary-amd64/Packages': index });
+  execFileSync('xz', ['-k', path.join(directory, 'repo/dists/s/main/binary-amd64/Packages')]);
+  const release = run('apt-ftparchive', 'release', 'dists/s');
+  writeFiles(directory, { 'repo/dists/s/Release': release });
+  // The key must be older than the clock of these tests.
+  const gpg = (...args: readonly string[]) => run('gpg', '--batch', '--faked-system-time', '20260101T000000', ...args);
+  gpg('--passphrase', '', '--quick-gen-key', 'test@example.org', 'ed25519', 'sign', 'never');
+  gpg('--clearsign', '-o', 'dists/s/InRelease', 'dists/s/Release');
+  writeFiles(directory, { 'key.gpg': gpg('--export') });
+  const source = `${directory}/repo s main`;
+  const args = ['--deb', source, '--deb-arch', 'amd64', '--deb-keyring', path.join(directory, 'key.gpg')];
+  const made = await runTool(['create', 'runtime', ...args]);
+  run('gpgconf', '--kill', 'all');
+  assert.equal(made.code, 0, made.stderr);
+  assert.deepEqual({ ...policyOf(made).digests }, { '/usr/bin/real': [sha256('real')] });
+});
