@@ -1,0 +1,68 @@
+import { type Log, openLog } from '@keylime/service/log';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { Writer } from '../files.ts';
+
+/** The process around the command. */
+export type Environment = {
+  readonly env: { readonly [name: string]: string | undefined };
+  readonly stdout: Writer;
+  readonly stderr: Writer & { readonly isTTY?: boolean; readonly columns?: number };
+  readonly version: string;
+  readonly now: () => Date;
+};
+
+/** What the actions of commands use to answer. */
+export type Answers = Environment & {
+  readonly logOf: (options: Verbose) => Log;
+  /** Lines on stdout. */
+  readonly print: (lines: readonly string[]) => void;
+  readonly printJson: (value: object) => void;
+  /** Makes the command end with 1: it did its work, and the answer is no. */
+  readonly refuse: () => void;
+};
+
+export type Verbose = { readonly verbose?: boolean };
+export type Output = { readonly output?: string };
+export type Json = { readonly json?: boolean };
+export type Keys = { readonly key?: readonly string[] };
+
+export function openAnswers(environment: Environment, refuse: () => void): Answers {
+  const { stdout, stderr, now } = environment;
+  const print = (lines: readonly string[]) => void stdout.write(lines.map((line) => `${line}\n`).join(''));
+  return {
+    ...environment,
+    logOf: ({ verbose }) =>
+      openLog({
+        name: 'keylime.policy',
+        level: verbose ? 'debug' : 'info',
+        destination: stderr,
+        now: () => now().getTime(),
+      }),
+    print,
+    printJson: (value) => print([JSON.stringify(value, undefined, 2)]),
+    refuse,
+  };
+}
+
+/** A new command below another. */
+export const addCommand = (parent: Command, name: string, description: string): Command =>
+  parent.command(name).description(description).helpOption('-h, --help', 'print this help');
+
+export const verboseOption = (to: Command): Command => to.option('-v, --verbose', 'log details, too');
+
+export const keyOption = (to: Command): Command =>
+  to.option(
+    '-k, --key <file>',
+    'public key or certificate in PEM that a signed policy must be signed by (repeatable)',
+    each,
+  );
+
+/** Collects the values of an option that may be given more than once. */
+export const each = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
+
+/** @throws InvalidArgumentError */
+export function positive(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value > 0 && value <= 1024) return value;
+  throw new InvalidArgumentError('A number from 1 to 1024 is wanted.');
+}
