@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { type Answers, addCommand, type Environment, openAnswers } from './commands/command-line.ts';
 import { addCreateRuntime } from './commands/create-runtime-command.ts';
+import { addShowEventLog } from './commands/measured-boot-commands.ts';
 import { addCheck, addConvert, addDiff, addShow } from './commands/policy-commands.ts';
 import { addSignRuntime, addVerify } from './commands/signature-commands.ts';
 import { ToolError } from './tool-error.ts';
@@ -30,7 +31,7 @@ export async function run(argv: readonly string[], environment: Environment): Pr
 function buildProgram(answers: Answers): Command {
   const { stdout, stderr, version } = answers;
   const program = new Command('keylime-policy')
-    .description('Makes, signs, compares and tries policies: what machines may run.')
+    .description('Makes, signs, compares and tries policies: what machines may boot and run.')
     .version(`keylime-policy ${version}`, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .exitOverride()
@@ -45,6 +46,6 @@ function buildProgram(answers: Answers): Command {
   addConvert(program, answers);
   addDiff(program, answers);
   addCheck(program, answers);
-  addShow(program, answers);
+  addShowEventLog(addShow(program, answers), answers);
   return program;
 }

@@ -10,6 +10,7 @@ export type ToolErrorCode =
   | 'policy_signature'
   | 'algorithm_mismatch'
   | 'list_invalid'
+  | 'event_log_invalid'
   | 'archive_malformed'
   | 'archive_unsupported'
   | 'program_missing'

@@ -5,7 +5,7 @@ import type { Writer } from '../files.ts';
 /** The process around the command. */
 export type Environment = {
   readonly env: { readonly [name: string]: string | undefined };
-  readonly stdout: Writer;
+  readonly stdout: Writer & { readonly isTTY?: boolean };
   readonly stderr: Writer & { readonly isTTY?: boolean; readonly columns?: number };
   readonly version: string;
   readonly now: () => Date;

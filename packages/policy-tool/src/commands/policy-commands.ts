@@ -81,8 +81,8 @@ export function addCheck(program: Command, { print, printJson, refuse }: Answers
 }
 
 /** `show`. */
-export function addShow(program: Command, { print, printJson }: Answers): void {
-  keyOption(addCommand(program, 'show', 'summarise a policy'))
+export function addShow(program: Command, { print, printJson }: Answers): Command {
+  return keyOption(addCommand(program, 'show', 'summarise a policy'))
     .argument('<policy>', 'policy')
     .option('--json', 'print JSON')
     .action(async (file: string, options: Keys & Json) => {

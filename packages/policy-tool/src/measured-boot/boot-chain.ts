@@ -1,0 +1,109 @@
+import { hintData } from '@keylime/event-log/coverage';
+import type { EventData } from '@keylime/event-log/event-data';
+import { believedData, type EventView } from './event-view.ts';
+
+/** What started what. */
+export type BootChain = {
+  /** Images that the firmware's boot option started and those that they started, in order; none of the firmware's own. */
+  readonly images: readonly BootImage[];
+  /** Files that GRUB read as kernel, and as initrd. */
+  readonly kernelFiles: readonly EventView[];
+  readonly initrdFiles: readonly EventView[];
+  /** The initrd as Linux's stub measured it. */
+  readonly stubInitrds: readonly EventView[];
+  readonly commandLines: readonly CommandLine[];
+  /** Sections of a unified kernel image: the events of their names and of their contents. */
+  readonly sections: readonly { readonly name: string; readonly event: EventView }[];
+};
+
+export type ImageRole = 'shim' | 'boot_loader' | 'unified_kernel' | 'kernel';
+
+/** `path` is what the log says, which nothing vouches for; the role follows from the other events. */
+export type BootImage = { readonly role: ImageRole; readonly path: string; readonly event: EventView };
+
+/** A kernel's command line. `text` is `undefined` where the log has only its digest. */
+export type CommandLine = { readonly text: string | undefined; readonly covered: boolean; readonly event: EventView };
+
+/** Reads the boot chain off a log. What a bank vouches for are the digests of the result; names are hints. */
+export function readBootChain(views: readonly EventView[]): BootChain {
+  const measured = views.filter(({ coverage }) => coverage !== undefined);
+  const of = <K extends EventData['kind']>(kind: K) =>
+    measured.flatMap((event) => {
+      const data = hintData(event.event);
+      return data.kind === kind ? [{ event, data: data as Extract<EventData, { kind: K }> }] : [];
+    });
+  const grub = of('grub');
+  const sections = of('section').map(({ event, data }) => ({ name: data.name, event }));
+  const named = filesNamedByGrub(grub.map(({ data }) => data));
+  const files = of('file');
+  const tags = of('tag');
+  const tagged = (meaning: string) => tags.flatMap(({ event, data }) => (data.meaning === meaning ? [event] : []));
+  return {
+    images: nameRoles(
+      of('image_load').filter(({ event, data }) => isApplication(event) && !isOfFirmware(data.devicePath)),
+      { shim: of('shim_variable').length > 0, grub: grub.length > 0, unified: sections.length > 0 },
+    ),
+    kernelFiles: files.flatMap(({ event, data }) => (named.kernels.has(data.path) ? [event] : [])),
+    initrdFiles: files.flatMap(({ event, data }) => (named.initrds.has(data.path) ? [event] : [])),
+    stubInitrds: tagged('linux_initrd'),
+    commandLines: [
+      ...grub.flatMap(({ event, data }) => (data.role === 'kernel_cmdline' ? [commandLine(event, data.text)] : [])),
+      ...of('load_options').map(({ event, data }) => commandLine(event, data.text)),
+      ...tagged('linux_load_options').map((event): CommandLine => ({ text: undefined, covered: false, event })),
+    ],
+    sections,
+  };
+}
+
+const commandLine = (event: EventView, text: string): CommandLine => ({
+  text,
+  covered: believedData(event) !== undefined,
+  event,
+});
+
+const isApplication = ({ event }: EventView): boolean => event.type === 'EV_EFI_BOOT_SERVICES_APPLICATION';
+
+/** Applications in a firmware volume, a boot menu for example, are part of the firmware. */
+const isOfFirmware = (devicePath: string): boolean => /^FvVol\([^)]*\)\/FvFile\([^)]*\)/.test(devicePath);
+
+type Loaders = { readonly shim: boolean; readonly grub: boolean; readonly unified: boolean };
+
+type ImageLoad = Extract<EventData, { kind: 'image_load' }>;
+
+/** Roles by order: shim, then boot loaders, then what they start. An image out of memory was started by a loader. */
+function nameRoles(
+  loads: readonly { readonly event: EventView; readonly data: ImageLoad }[],
+  { shim, grub, unified }: Loaders,
+): readonly BootImage[] {
+  const loaders = (shim ? 1 : 0) + (grub ? 1 : 0);
+  const lastFile = loads.findLastIndex(({ data }) => /\\[^\\]+$/.test(data.devicePath));
+  return loads.map(({ event, data }, i): BootImage => {
+    const role = (): ImageRole => {
+      if (shim && i === 0) return 'shim';
+      if (i < loaders) return 'boot_loader';
+      if (unified) return i < lastFile ? 'boot_loader' : i === lastFile ? 'unified_kernel' : 'kernel';
+      // Firmware or a boot loader such as systemd-boot started it: only the last one can be the kernel.
+      return grub || i === loads.length - 1 ? 'kernel' : 'boot_loader';
+    };
+    return { role: role(), path: data.devicePath, event };
+  });
+}
+
+const INITRD_COMMAND = /^initrd(?:efi|16)? +(.*)$/s;
+const LINUX_COMMAND = /^linux(?:efi|16)? +(\S+)/;
+
+/** The paths in GRUB's commands `linux` and `initrd`, and in its command lines. */
+function filesNamedByGrub(texts: readonly Extract<EventData, { kind: 'grub' }>[]): {
+  readonly kernels: ReadonlySet<string>;
+  readonly initrds: ReadonlySet<string>;
+} {
+  const kernels = new Set<string>();
+  const initrds = new Set<string>();
+  for (const { role, text } of texts) {
+    const kernel = role === 'kernel_cmdline' ? text.split(' ', 1)[0] : LINUX_COMMAND.exec(text)?.[1];
+    if (role !== 'module_cmdline' && kernel !== undefined) kernels.add(kernel);
+    if (role !== 'command') continue;
+    for (const path of INITRD_COMMAND.exec(text)?.[1]?.split(/ +/) ?? []) initrds.add(path);
+  }
+  return { kernels, initrds };
+}
