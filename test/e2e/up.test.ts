@@ -18,11 +18,11 @@ function up(
   });
 }
 
-test('npm run up -- --check --json: registered, enrolled, attested, tampered with, detected and notified', async () => {
+test('npm run up -- --check --json: registered, enrolled, attested, tampered with, detected, notified and acted upon by peers', async () => {
   const parent = await mkdtemp(join(tmpdir(), 'up-'));
   const folder = join(parent, 'trial');
   try {
-    const { code, stdout, stderr } = await up('--check', '--json', '--keep', '--folder', folder);
+    const { code, stdout, stderr } = await up('--check', '--json', '--keep', '--patience', '20', '--folder', folder);
     assert.equal(code, 0, stderr);
     const result = JSON.parse(stdout) as Record<string, unknown>;
     assert.equal(result.ok, true);
@@ -33,6 +33,7 @@ test('npm run up -- --check --json: registered, enrolled, attested, tampered wit
       'bootstrap_ms',
       'detected_ms',
       'notified_ms',
+      'peer_notified_ms',
     ]) {
       assert.equal(typeof result[name], 'number', name);
     }

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { boundProblems } from './bounds.ts';
 import { untilToldToEnd } from './ending.ts';
 import { enrol, tamper } from './story.ts';
 import { startTrial, type Trial } from './trial.ts';
@@ -13,6 +14,7 @@ it is caught.
 
   --check              do the whole story without a person, then stop; exit status 0 only if all of it happened
   --json               print one JSON object with the times (with --check)
+  --patience FACTOR    with --check, how many times as long as promised everything may take (default 1)
   --interval SECONDS   time between two attestations (default 0.25)
   --folder FOLDER      where everything is kept (default .up; it is emptied first, and removed at the end)
   --keep               do not remove it; after a failure it always stays, for its logs
@@ -26,6 +28,7 @@ async function main(): Promise<void> {
     options: {
       check: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
+      patience: { type: 'string', default: '1' },
       interval: { type: 'string', default: '0.25' },
       folder: { type: 'string', default: '.up' },
       keep: { type: 'boolean', default: false },
@@ -37,6 +40,8 @@ async function main(): Promise<void> {
   if (!(quoteIntervalSeconds >= 0.05 && quoteIntervalSeconds <= 3600)) {
     throw new Error('--interval takes seconds from 0.05 to 3600.');
   }
+  const patience = Number(values.patience);
+  if (!(patience >= 1 && patience <= 1000)) throw new Error('--patience takes a number from 1 to 1000.');
   const say = values.json ? () => {} : (text: string) => process.stdout.write(`${text}\n`);
   const folder = resolve(values.folder);
 
@@ -47,7 +52,10 @@ async function main(): Promise<void> {
     const result = await Promise.race([told, ended, trial.broken]);
     if (result instanceof Error) throw result;
     if (result !== 'ended') {
-      if (values.json) process.stdout.write(`${JSON.stringify({ ok: true, ...result })}\n`);
+      const problems = values.check ? boundProblems(result, patience) : [];
+      if (values.json) process.stdout.write(`${JSON.stringify({ ok: problems.length === 0, problems, ...result })}\n`);
+      for (const problem of problems) process.stderr.write(`up: ${problem}\n`);
+      if (problems.length > 0) process.exitCode = 1;
       if (!values.check) {
         say('Everything keeps running; Ctrl-C stops it.');
         const end = await Promise.race([ended, trial.broken]);

@@ -55,12 +55,12 @@ export function startService(
   };
 }
 
-/** Runs a program to its end. `output` is stdout and stderr. */
+/** Runs a program to its end. `output` is stdout, then stderr. */
 export function execute(
   file: string,
   args: readonly string[],
   env: Readonly<Record<string, string>>,
-): Promise<{ readonly code: number; readonly output: string }> {
+): Promise<{ readonly code: number; readonly stdout: string; readonly output: string }> {
   return new Promise((resolve) => {
     execFile(
       file,
@@ -68,7 +68,7 @@ export function execute(
       { env: { ...process.env, ...env }, maxBuffer: 16 * 1024 * 1024 },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
-        resolve({ code, output: `${stdout}${stderr}` });
+        resolve({ code, stdout, output: `${stdout}${stderr}` });
       },
     );
   });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { freePort } from '@keylime/service/free-port';
 import { listens } from './listens.ts';
 import { type Operator, openOperator } from './operator.ts';
+import { CA_FOLDER, caEnvironment } from './payload.ts';
 import { execute, programOf, type Service, startService } from './process.ts';
 import { until } from './until.ts';
 import { startWebhookReceiver, type WebhookReceiver } from './webhook-receiver.ts';
@@ -16,8 +17,6 @@ export type SiteOptions = {
   readonly verifiers?: number;
   /** `database_url` of verifiers and registrar, which may share a PostgreSQL; if not given, SQLite for each. */
   readonly databaseUrl?: string;
-  /** Of every program of the operator. */
-  readonly environment?: Readonly<Record<string, string>>;
 };
 
 /** What an operator runs: registrar, verifiers, a receiver of notifications, and the tools. */
@@ -44,18 +43,19 @@ export type Site = {
 };
 
 export async function startSite(options: SiteOptions): Promise<Site> {
-  const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl, environment = {} } = options;
+  const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl } = options;
   await using opened = new AsyncDisposableStack();
   const database = databaseUrl === undefined ? '' : `database_url = ${databaseUrl}\n`;
+  const settings = caEnvironment(folder);
   const services = join(folder, 'services');
   const logs = join(folder, 'logs');
   const store = join(services, 'tpm_cert_store');
   for (const one of [services, logs, store]) await mkdir(one, { recursive: true, mode: 0o700 });
   const running: Service[] = [];
-  async function start(program: 'verifier' | 'registrar', name: string, port: number, settings: string) {
+  async function start(program: 'verifier' | 'registrar', name: string, port: number, text: string) {
     const file = join(folder, `${name}.conf`);
-    await writeFile(file, settings, { mode: 0o600 });
-    const env = { KEYLIME_DIR: services, [`KEYLIME_${program.toUpperCase()}_CONFIG`]: file };
+    await writeFile(file, text, { mode: 0o600 });
+    const env = { ...settings, KEYLIME_DIR: services, [`KEYLIME_${program.toUpperCase()}_CONFIG`]: file };
     const service = startService(name, programOf(program), { env, logFile: join(logs, `${name}.log`) });
     opened.defer(service.stop);
     running.push(service);
@@ -76,8 +76,8 @@ export async function startSite(options: SiteOptions): Promise<Site> {
       port,
       `[verifier]\nuuid = ${name}\nport = ${port}\nquote_interval = ${quoteIntervalSeconds}\n` +
         database +
-        `[revocations]\nenabled_revocation_notifications = ['webhook']\n` +
-        `webhook_url = https://127.0.0.1:${webhookPort}/\n`,
+        `[revocations]\nenabled_revocation_notifications = ['agent', 'webhook', 'crl']\n` +
+        `webhook_url = https://127.0.0.1:${webhookPort}/\ncrl_dir = ${join(folder, CA_FOLDER)}\n`,
     );
   }
   const caFolder = join(services, 'cv_ca');
@@ -100,7 +100,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
     tenantConf,
     `[tenant]\nverifier_port = ${verifierPorts[0]}\nregistrar_port = ${ports.registrarTls}\ntpm_cert_store = ${store}\n`,
   );
-  const tenantEnvironment = { ...environment, KEYLIME_DIR: services, KEYLIME_TENANT_CONFIG: tenantConf };
+  const tenantEnvironment = { ...settings, KEYLIME_DIR: services, KEYLIME_TENANT_CONFIG: tenantConf };
   const stopping = opened.move();
   return {
     folder,

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Attester } from './attester.ts';
 import { runtimePolicyOf } from './machine.ts';
-import { isDecrypted, isInstalled } from './payload.ts';
+import { hasNoted, isDecrypted, isInstalled, isRevoked } from './payload.ts';
 import type { Trial } from './trial.ts';
 import { until } from './until.ts';
 import type { Received } from './webhook-receiver.ts';
@@ -26,6 +26,8 @@ export type Caught = {
   readonly notified_ms: number;
   /** From the measurement to the arrival of the notification. */
   readonly reported_ms: number;
+  /** From the measurement until every other machine had verified the revocation and run its action. */
+  readonly peer_notified_ms: number;
   /** What the notification names. */
   readonly event_id: string;
   readonly message: string;
@@ -63,16 +65,27 @@ export async function enrol({ site, payload, broken }: Trial, attester: Attester
   return { enrolled_ms: addedMs, first_pass_ms: passedMs - addedMs, bootstrap_ms: decryptedMs };
 }
 
-/** Runs a program that the policy does not know, and waits until that is found and reported. */
-export async function tamper({ site, broken }: Trial, { id, machine, status }: Attester): Promise<Caught> {
+/**
+ * Runs a program that the policy does not know, and waits until that is found and reported, the other machines have acted
+ * upon it, and the certificate of the machine is revoked.
+ */
+export async function tamper(trial: Trial, { id, machine, status }: Attester): Promise<Caught> {
+  const { site, payload, attesters, broken } = trial;
+  const peers = attesters.filter((attester) => attester.id !== id);
   const { measuredAtMs, path } = await machine.run(UNKNOWN, '#!/bin/sh\necho nobody knows me\n');
   const within = { broken, timeoutMs: CATCH_WITHIN_MS };
   const fails = async () => ((await status())?.attestation_status === 'FAIL' ? Date.now() : undefined);
   const reports = async () => site.webhook.received.find(isAbout(id));
-  const [verdictAtMs, notification] = await Promise.all([
+  const [verdictAtMs, notification, ...actedAtMs] = await Promise.all([
     until(fails, `${path} to be detected`, { ...within, pollMs: ASK_MS }),
     until(reports, 'the verdict to be reported', within),
+    ...peers.map(({ keylimeDir, machine: { name } }) =>
+      until(() => hasNoted(keylimeDir, id), `${name} to act upon the revocation of ${machine.name}`, within).then(
+        Date.now,
+      ),
+    ),
   ]);
+  await until(() => isRevoked(payload, id), `the certificate of ${machine.name} to be revoked`, within);
   const { event_id: eventId, context } = notification.message;
   const { message } = JSON.parse(String(context)) as { readonly message?: unknown };
   if (!String(message).includes(path)) throw new Error(`The notification does not name ${path}: ${message}`);
@@ -81,6 +94,7 @@ export async function tamper({ site, broken }: Trial, { id, machine, status }: A
     detected_ms: verdictAtMs - measuredAtMs,
     notified_ms: Math.max(0, notification.atMs - verdictAtMs),
     reported_ms: notification.atMs - measuredAtMs,
+    peer_notified_ms: Math.max(...actedAtMs) - measuredAtMs,
     event_id: String(eventId),
     message: String(message),
   };

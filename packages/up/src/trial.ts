@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
 import { type Attester, startAttester } from './attester.ts';
 import { startMachine } from './machine.ts';
-import { caEnvironment, type Payload, preparePayload } from './payload.ts';
+import { type Payload, preparePayload, writeCaSettings } from './payload.ts';
 import { type Site, type SiteOptions, startSite } from './site.ts';
 
 /** The whole system on one machine: what an operator runs, machines with software TPMs and their agents, a payload. */
@@ -37,8 +37,9 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
   say(`Making ${names.length} machines with software TPMs, a registrar, a verifier and a CA`);
   const certificates = await makeBootCertificates();
   const ids = names.map((_, n) => agentIdOf(n));
+  await writeCaSettings(folder);
   const [site, payload, ...machines] = await all(
-    startSite({ ...options, environment: caEnvironment(folder) }).then(kept(opened)),
+    startSite(options).then(kept(opened)),
     preparePayload(folder, ids),
     ...names.map((name) => startMachine(name, join(folder, name), certificates).then(kept(opened))),
   );
