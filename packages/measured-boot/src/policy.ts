@@ -9,6 +9,8 @@ export type BootViolation = {
   /** Index in the log, from 0, of the event that is wrong; absent where something is missing. */
   readonly event?: number;
   readonly pcr?: number;
+  /** TCG's name of its type, as the log has it: nothing vouches for a type. */
+  readonly type?: string;
   /** What the reference state asks for, and what the log says, in words of the event. */
   readonly expected?: string;
   readonly found?: string;
@@ -19,7 +21,8 @@ export type ReferenceProblem = { readonly path: string; readonly message: string
 
 /**
  * A measured-boot policy: a rule over boots that a reference state parameterises. Pure: it has no state between two
- * evaluations. An exception that it throws is a failure of this policy.
+ * evaluations. An exception that it throws is a failure of this policy. `evaluate` is given what `decodeReference` of the
+ * same policy made, so a list of policies may leave `Reference` open.
  */
 export type MeasuredBootPolicy<Reference = unknown> = {
   readonly name: string;
@@ -28,5 +31,5 @@ export type MeasuredBootPolicy<Reference = unknown> = {
   /** PCRs that must be quoted and led to by the log before `evaluate` is asked. */
   readonly pcrs: readonly number[];
   /** No violations: the boot is as the reference state says. */
-  readonly evaluate: (log: VerifiedEventLog, reference: Reference) => readonly BootViolation[];
+  evaluate(log: VerifiedEventLog, reference: Reference): readonly BootViolation[];
 };

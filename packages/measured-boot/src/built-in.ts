@@ -1,0 +1,5 @@
+import { acceptAll, rejectAll } from './constant-policies.ts';
+import type { MeasuredBootPolicy } from './policy.ts';
+
+/** The policies that every verifier has. */
+export const BUILT_IN_POLICIES: readonly MeasuredBootPolicy[] = [acceptAll, rejectAll];
