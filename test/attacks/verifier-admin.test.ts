@@ -36,7 +36,11 @@ const ADMIN_REQUESTS: readonly (readonly [method: string, path: string, action: 
   ['POST', '/allowlists/new', 'create_ima_policy', 'admin authentication (mTLS certificate)'],
   ['PUT', '/allowlists/a', 'update_ima_policy', 'admin authentication (mTLS certificate)'],
   ['DELETE', '/allowlists/a', 'delete_ima_policy', 'admin authentication (mTLS certificate)'],
-  ['GET', '/mbpolicies', 'manage_mb_policies', 'admin authentication (mTLS certificate)'],
+  ['GET', '/mbpolicies', 'list_mb_policies', 'admin authentication (mTLS certificate)'],
+  ['GET', '/mbpolicies/a', 'read_mb_policy', 'admin authentication (mTLS certificate)'],
+  ['POST', '/mbpolicies/new', 'create_mb_policy', 'admin authentication (mTLS certificate)'],
+  ['PUT', '/mbpolicies/a', 'update_mb_policy', 'admin authentication (mTLS certificate)'],
+  ['DELETE', '/mbpolicies/a', 'delete_mb_policy', 'admin authentication (mTLS certificate)'],
 ];
 
 /** Both agents are there and still attested, and nothing was added. */

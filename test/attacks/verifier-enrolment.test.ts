@@ -119,8 +119,9 @@ test('what an enrolment cannot mean is refused by the name of its field', async 
     ['mtls_cert', 'PEM', 5, agent.registered.mtls_cert.slice(0, 200)],
     ['supported_version', 5, {}],
     ['v', 'AAAA', 5],
-    ['mb_policy', '{"a": 1}', 5],
-    ['mb_policy_name', 'm', 5],
+    ['mb_policy', '{', 5, {}],
+    ['mb_policy_name', 'a\nb', 5],
+    ['mb_policy_rules', 'nobody', 5],
   ] as const) {
     for (const value of values) {
       await assertRefused('wrong', { [field]: value }, 400, new RegExp(field));

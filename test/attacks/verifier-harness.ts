@@ -27,7 +27,7 @@ export type AttackedVerifier = {
   readonly ask: (question: Question) => Promise<Answer>;
   /** Starts an agent of this name; it is not enrolled. */
   readonly agent: (id: string, options?: Partial<LyingAgentOptions>) => Promise<LyingAgent>;
-  readonly enrol: (agent: LyingAgent, changes?: Readonly<Record<string, unknown>>) => Promise<void>;
+  readonly enrol: (agent: EnrolledAgent, changes?: Readonly<Record<string, unknown>>) => Promise<void>;
   readonly status: (id: string) => Promise<AgentStatus>;
   /** The first status that fulfils `condition`. */
   readonly until: (id: string, condition: (status: AgentStatus) => boolean) => Promise<AgentStatus>;
@@ -107,8 +107,14 @@ export const runtimePolicy = (changes: Readonly<Record<string, unknown>> = {}): 
 
 export const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
+/** What an operator has to know of an agent. */
+export type EnrolledAgent = Pick<LyingAgent, 'id' | 'port' | 'registered'>;
+
 /** The body with which an operator enrols the agent. */
-export const enrolment = (agent: LyingAgent, changes: Readonly<Record<string, unknown>> = {}) => ({
+export const enrolment = (
+  agent: Pick<EnrolledAgent, 'port' | 'registered'>,
+  changes: Readonly<Record<string, unknown>> = {},
+) => ({
   v: null,
   cloudagent_ip: '127.0.0.1',
   cloudagent_port: agent.port,

@@ -74,6 +74,7 @@ function attester() {
       );
       assert.ok(isEvidence(evidence));
       const result = appraise(evidence, expectation, progress);
+      assert.ok(result.verdict !== 'boot_unjudged');
       progress = result.progress;
       return result;
     },

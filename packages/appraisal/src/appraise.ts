@@ -14,9 +14,11 @@ import {
   misdeclaredAlgorithms,
   unacceptedAlgorithms,
 } from './algorithms.ts';
+import type { BootQuestion } from './boot-verdict.ts';
 import { type Check, conclude, type Finding } from './conclude.ts';
 import type { PullEvidence } from './evidence.ts';
 import type { Failure } from './failure.ts';
+import { appraiseBoot, type BootExpectation } from './measured-boot.ts';
 import { appraiseBinding, appraisePcrs } from './pcr-policy.ts';
 import { fromFirstEntry, type Progress } from './progress.ts';
 import { appraiseRuntimeIntegrity, type RuntimeIntegrity } from './runtime-integrity.ts';
@@ -38,6 +40,8 @@ export type Expectation = {
   readonly verificationKeys?: Keyring | undefined;
   /** What a violation (ToMToU, open writers) is: entries that name no content. */
   readonly violations: 'accept' | 'fail';
+  /** Absent where the machine's boot is not judged. */
+  readonly measuredBoot?: BootExpectation | undefined;
 };
 
 /** Why a round says nothing about the machine; the next one asks for the whole list. */
@@ -55,15 +59,17 @@ export type AttestationResult =
       readonly failures: readonly [Failure, ...Failure[]];
       readonly progress: Progress;
     }
-  | { readonly verdict: 'inconclusive'; readonly reason: InconclusiveReason; readonly progress: Progress };
+  | { readonly verdict: 'inconclusive'; readonly reason: InconclusiveReason; readonly progress: Progress }
+  /** The boot is to be judged by its policy first (`judgeBoot`), and then the same evidence again with the answer. */
+  | { readonly verdict: 'boot_unjudged'; readonly question: BootQuestion };
 
 const BOOT_PCRS = 0x3ff;
 
 const asksForIma = (mask: number): boolean => ((mask >>> IMA_PCR) & 1) === 1;
 
 /**
- * Judges what an attester sent against what is expected of it, given what is remembered of it: checks Q1 to Q16 of 02
- * section 3.6 of the reference, in that order. Nothing that the TPM did not sign is believed before the quote is verified,
+ * Judges what an attester sent against what is expected of it, given what is remembered of it: checks Q1 to Q17 of 02
+ * section 3.6 of the reference. Nothing that the TPM did not sign is believed before the quote is verified,
  * and what can be judged after that is judged whole, so that every failure is reported. Pure: the same input gives the
  * same result. The progress in the result is what to remember; after a failure it asks for the list from its first entry.
  */
@@ -126,8 +132,17 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
     }
   }
 
-  let ima: RuntimeIntegrity | undefined;
   const required: Check[] = ['algorithms', 'quote', 'clock', 'transport_key', 'tpm_policy'];
+  let boot: string | undefined;
+  if (expectation.measuredBoot !== undefined) {
+    required.push('measured_boot');
+    const found = appraiseBoot(evidence.bootLog, quote, expectation.measuredBoot, progress.boot);
+    if ('question' in found) return { verdict: 'boot_unjudged', question: found.question };
+    findings.push({ check: 'measured_boot', failures: found.failures });
+    boot = found.key;
+  }
+
+  let ima: RuntimeIntegrity | undefined;
   if (asksForIma(mask)) {
     required.push('runtime_integrity');
     if (evidence.imaList === undefined) {
@@ -150,19 +165,19 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   return {
     verdict: 'affirming',
     uncertifiedEntries: ima?.uncertifiedEntries ?? 0,
-    progress:
-      ima === undefined
-        ? fromFirstEntry(known)
-        : {
-            ...fromFirstEntry(known),
-            nextEntry: ima.nextEntry,
-            runningPcr: ownCopy(ima.runningPcr),
-            quoteProgress: ima.quoteProgress,
-            bank: quote.bank,
-            policyChecksum: runtimePolicy.checksum,
-            ...(ima.learnedKeyrings && { learnedKeyrings: ima.learnedKeyrings }),
-            ...(ima.devices && { devices: ima.devices }),
-          },
+    progress: {
+      ...fromFirstEntry(known),
+      ...(boot !== undefined && { boot }),
+      ...(ima && {
+        nextEntry: ima.nextEntry,
+        runningPcr: ownCopy(ima.runningPcr),
+        quoteProgress: ima.quoteProgress,
+        bank: quote.bank,
+        policyChecksum: runtimePolicy.checksum,
+        ...(ima.learnedKeyrings && { learnedKeyrings: ima.learnedKeyrings }),
+        ...(ima.devices && { devices: ima.devices }),
+      }),
+    },
   };
 }
 

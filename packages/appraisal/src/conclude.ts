@@ -2,7 +2,14 @@ import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
 import type { Failure } from './failure.ts';
 
 /** The checks of an appraisal, by what they look at. */
-export type Check = 'algorithms' | 'quote' | 'clock' | 'transport_key' | 'tpm_policy' | 'runtime_integrity';
+export type Check =
+  | 'algorithms'
+  | 'quote'
+  | 'clock'
+  | 'transport_key'
+  | 'tpm_policy'
+  | 'measured_boot'
+  | 'runtime_integrity';
 
 /** What one check found; no failures means that it passed. */
 export type Finding = { readonly check: Check; readonly failures: readonly Failure[] };

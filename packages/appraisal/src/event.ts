@@ -136,6 +136,70 @@ export function failureEvent(failure: Failure): FailureEvent {
         },
       );
 
+    case 'measured_boot_log_missing':
+      return mild(
+        `pcr_validation.unused_pcr_${failure.pcrs[0] ?? 0}`,
+        'PCRs of the boot are quoted but the agent sent no boot event log',
+        { data: failure.pcrs },
+      );
+    case 'measured_boot_log_not_base64':
+      return mild('measured_boot.parser.log.base64decode', 'The boot event log is not base64');
+    case 'measured_boot_log_malformed': {
+      const { kind, index, offset, field, problem } = failure.problem;
+      const where = `event ${index} at byte ${offset}${field === '' ? '' : `, ${field}`}`;
+      return mild(
+        'measured_boot.parser.tpm2_eventlog.error',
+        `The boot event log cannot be read (${kind}): ${where}: ${problem}`,
+        { context: 'The boot event log cannot be read', code: 1, data: problem, index },
+      );
+    }
+    case 'measured_boot_bank_missing':
+      return mild(
+        'measured_boot.parser.invalid_pcrs_hashes',
+        `The boot event log has no digests of bank ${failure.bank}, which is quoted`,
+        { got: failure.banks, expected: failure.bank },
+      );
+    case 'measured_boot_pcr_not_quoted':
+      return mild('measured_boot.missing_pcrs', `PCR ${failure.pcr} of the boot is not in the quote`, {
+        context: 'PCRs are missing in quote',
+        data: [failure.pcr],
+      });
+    case 'measured_boot_pcr_mismatch':
+      return mild(
+        `measured_boot.invalid_pcr_${failure.pcr}`,
+        `The boot event log does not lead to the quoted value of PCR ${failure.pcr}`,
+        {
+          context: 'SHA256 boot event log PCR value does not match',
+          pcr: failure.pcr,
+          got: failure.found,
+          expected: failure.expected,
+        },
+      );
+    case 'measured_boot_reference_invalid':
+      return mild(
+        'pcr_validation.invalid_mb_policy',
+        `Measured-boot policy ${failure.rules} cannot use the reference state: ${failure.path} ${failure.problem}`,
+        { policy: failure.rules, data: failure.path },
+      );
+    case 'measured_boot_policy_violated':
+      return mild(
+        `measured_boot.policy_${failure.rules}`,
+        `The boot is not as measured-boot policy ${failure.rules} wants it: ${failure.reason.replaceAll('_', ' ')}`,
+        {
+          ...judgedBy(failure, failure.reason),
+          ...(failure.event !== undefined && { index: failure.event }),
+          ...(failure.pcr !== undefined && { pcr: failure.pcr }),
+          ...(failure.found !== undefined && { got: failure.found }),
+          ...(failure.expected !== undefined && { expected: failure.expected }),
+        },
+      );
+    case 'measured_boot_policy_failed':
+      return mild(
+        `measured_boot.policy_${failure.rules}`,
+        `Measured-boot policy ${failure.rules} failed: ${failure.problem}`,
+        judgedBy(failure, `policy evaluation failed: ${failure.problem}`),
+      );
+
     case 'ima_list_missing':
       return mild('pcr_validation.unused_pcr_10', 'PCR 10 is quoted but the agent sent no measurement list');
     case 'ima_entry_malformed':
@@ -206,6 +270,17 @@ export function failureEvent(failure: Failure): FailureEvent {
       );
   }
 }
+
+/** What judged a boot, by its name and the checksum of the reference state, and why it refused. */
+const judgedBy = (
+  { rules, checksum }: { readonly rules: string; readonly checksum: string },
+  reason: string,
+): FailureEvent['context'] => ({
+  context: 'Boot attestation failed',
+  policy: rules,
+  refstate: checksum,
+  reason: shorten(reason),
+});
 
 type Place = {
   readonly index: number;

@@ -12,6 +12,8 @@ export type PullEvidence = {
   /** ASCII measurement list from entry `imaEntry` on. */
   readonly imaList?: string;
   readonly imaEntry: number;
+  /** Binary boot event log in base64, as it came. */
+  readonly bootLog?: string;
   /** Seconds; only agents of the first generation send it. A hint: what counts is the TPM's reset count. */
   readonly bootTime: number;
 };
@@ -30,7 +32,15 @@ const bad = (field: string, problem: string): EvidenceProblem => ({ kind: 'evide
 export function decodePullEvidence(results: Json | undefined): PullEvidence | EvidenceProblem {
   if (!isJsonObject(results)) return bad('results', 'an object is wanted');
   const texts: Record<string, string | undefined> = {};
-  for (const field of ['quote', 'hash_alg', 'enc_alg', 'sign_alg', 'pubkey', 'ima_measurement_list']) {
+  for (const field of [
+    'quote',
+    'hash_alg',
+    'enc_alg',
+    'sign_alg',
+    'pubkey',
+    'ima_measurement_list',
+    'mb_measurement_list',
+  ]) {
     const value = results[field] ?? undefined;
     if (value !== undefined && typeof value !== 'string') return bad(field, 'text is wanted');
     if (field.endsWith('_alg') && value !== undefined && !ALGORITHM_NAME.test(value)) {
@@ -45,7 +55,7 @@ export function decodePullEvidence(results: Json | undefined): PullEvidence | Ev
     numbers[field] = value;
   }
   if ((texts.pubkey?.length ?? 0) > LONGEST_TRANSPORT_KEY) return bad('pubkey', 'it is too long for a key');
-  const { quote, pubkey, ima_measurement_list: imaList } = texts;
+  const { quote, pubkey, ima_measurement_list: imaList, mb_measurement_list: bootLog } = texts;
   if (quote === undefined || quote === '') return bad('quote', 'it is missing');
   return {
     quote,
@@ -54,6 +64,7 @@ export function decodePullEvidence(results: Json | undefined): PullEvidence | Ev
     signAlg: texts.sign_alg ?? '',
     ...(pubkey === undefined || pubkey === '' ? {} : { transportKeyPem: pubkey }),
     ...(imaList === undefined ? {} : { imaList }),
+    ...(bootLog === undefined || bootLog === '' ? {} : { bootLog }),
     imaEntry: numbers.ima_measurement_list_entry ?? 0,
     bootTime: numbers.boottime ?? 0,
   };

@@ -23,6 +23,8 @@ export type Progress = {
   /** Signing keys that the machine's kernel loaded before `nextEntry`, and the devices that it set up. */
   readonly learnedKeyrings?: LearnedKeyrings;
   readonly devices?: DmState;
+  /** Key of the boot that was judged last and accepted; see `BootQuestion`. */
+  readonly boot?: string;
 };
 
 /** The same memory with the measurement list to be judged from its first entry on. */

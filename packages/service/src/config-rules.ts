@@ -20,7 +20,7 @@ const CERTIFICATE_FILES = {
   registrar: ['server_key', 'server_cert', 'trusted_client_ca'],
 } as const;
 
-/** `measured_boot_imports` and durable attestation would be silently left out: refused instead. */
+/** Durable attestation would be silently left out: refused instead. */
 export function verifierProblems(
   verifier: Settings<typeof verifierOptions>,
   revocations: Settings<typeof revocationOptions>,
@@ -37,12 +37,6 @@ export function verifierProblems(
     problem(
       'mode',
       'mode = push is not served yet: push attestation comes with a later version; this one serves mode = pull',
-    );
-  }
-  if (verifier.measured_boot_imports.some((module) => module !== '')) {
-    problem(
-      'measured_boot_imports',
-      'measured_boot_imports names Python modules, which are not loaded here: leave it empty',
     );
   }
   const url = revocations.webhook_url;

@@ -6,6 +6,7 @@ import type { KeyShareVault } from './key-share-vault.ts';
 import { type NewDelivery, outboxRow } from './notifications/outbox.ts';
 import type { Peer } from './notifications/spread.ts';
 import { OPERATIONAL_STATES } from './operational-state.ts';
+import { removeOwnPolicy } from './policy-store.ts';
 import { agentRow, CorruptRowError, type RecordColumns, recordColumns, storedAgent } from './stored-agent.ts';
 import type { VerifierTables } from './tables.ts';
 
@@ -30,7 +31,7 @@ export type AgentStore = {
   ) => Promise<Agent | undefined>;
   /** Changes an agent's record whatever its revision is, as operators do; `undefined` if there is no such agent. */
   readonly change: (id: AgentId, change: (agent: Agent) => AgentRecord) => Promise<Agent | undefined>;
-  /** Deletes the agent, and its runtime policy if that was its own. Tells whether there was such an agent. */
+  /** Deletes the agent, and its policies if they were its own. Tells whether there was such an agent. */
   readonly remove: (id: AgentId) => Promise<boolean>;
   /** Seals key shares under the vault's first key that another one sealed, as many as can be opened; tells how many. */
   readonly resealKeyShares: (vault: KeyShareVault) => Promise<number>;
@@ -136,15 +137,8 @@ export function sqlAgentStore(
         const agent = await findIn(trx, id);
         if (agent === undefined) return false;
         await trx.deleteFrom('agents').where('agent_id', '=', id).execute();
-        if (agent.runtimePolicyName === id) {
-          await trx
-            .deleteFrom('runtime_policies')
-            .where('name', '=', id)
-            .where(({ not, exists, selectFrom }) =>
-              not(exists(selectFrom('agents').select('agent_id').where('runtime_policy_name', '=', id))),
-            )
-            .execute();
-        }
+        if (agent.runtimePolicyName === id) await removeOwnPolicy(trx, 'runtime_policies', id);
+        if (agent.mbPolicyName === id) await removeOwnPolicy(trx, 'mb_policies', id);
         return true;
       }),
     async resealKeyShares(vault) {

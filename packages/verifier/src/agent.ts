@@ -15,6 +15,8 @@ export type Enrolment = {
   readonly tpmPolicy: string;
   readonly metadata: string;
   readonly runtimePolicyName: string;
+  /** Absent: enrolled before there was measured boot. */
+  readonly mbPolicyName?: string;
   readonly accepted: AcceptedAlgorithms;
   /** TPM2B_PUBLIC of the AK, base64. */
   readonly akTpm: string;

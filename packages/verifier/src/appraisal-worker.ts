@@ -1,9 +1,9 @@
-import { parentPort } from 'node:worker_threads';
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { Progress } from '@keylime/appraisal/progress';
 import { policyCache } from '@keylime/policies/policy-cache';
-import { answerEvidence } from './evidence-request.ts';
+import { answerEvidence, type BootRules } from './evidence-request.ts';
 import { judgeAnswer } from './judge.ts';
+import { answerTasks } from './thread-tasks.ts';
 
 /** What a worker is asked; policies come as text, because a decoded one cannot cross over. */
 export type AppraisalTask =
@@ -14,21 +14,15 @@ export type AppraisalTask =
       readonly policyText: string;
       readonly progress: Progress;
     }
-  | { readonly kind: 'evidence'; readonly body: Uint8Array };
+  | { readonly kind: 'evidence'; readonly body: Uint8Array; readonly boot: BootRules };
 
 const policies = policyCache(8);
 
 function run(task: AppraisalTask): unknown {
-  if (task.kind === 'evidence') return answerEvidence(task.body, policies);
+  if (task.kind === 'evidence') return answerEvidence(task.body, policies, task.boot);
   const policy = policies.decode(task.policyText);
   if (!policy.ok) throw new Error(`The runtime policy does not decode: ${policy.problem[0].message}`);
   return judgeAnswer(task.body, { ...task.expectation, runtimePolicy: policy.value }, task.progress);
 }
 
-parentPort?.on('message', ({ id, task }: { id: number; task: AppraisalTask }) => {
-  try {
-    parentPort?.postMessage({ id, result: run(task) });
-  } catch (error) {
-    parentPort?.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
-  }
-});
+answerTasks(run);

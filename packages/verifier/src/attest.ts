@@ -2,6 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { FailureEvent } from '@keylime/appraisal/event';
+import { type BootExpectation, MEASURED_BOOT_MASK } from '@keylime/appraisal/measured-boot';
 import { BOOT_AGGREGATE } from '@keylime/appraisal/measurement';
 import type { Progress } from '@keylime/appraisal/progress';
 import { isJsonObject } from '@keylime/core/json';
@@ -25,6 +26,13 @@ export type Expectations = {
   readonly violations: 'accept' | 'fail';
 };
 
+/** Policies that others may change between two rounds. */
+export type PoliciesOfRound = {
+  readonly runtimePolicy: RuntimePolicy;
+  /** Absent where the boot is not judged. */
+  readonly measuredBoot: BootExpectation | undefined;
+};
+
 /** Judges the body of an answer, here or in another thread. */
 export type Judge = (body: Buffer, expectation: Expectation, progress: Progress) => Outcome | Promise<Outcome>;
 
@@ -34,14 +42,20 @@ const IMA_BIT = 1 << 10;
 const BOOT_BITS = 0x3ff;
 
 /**
- * The PCRs to ask for: those of the TPM policy, PCR 10 wherever there is something to judge a list by, and with it those
- * that the boot aggregate is made of where the policy names none: so machines that boot differently can share a policy.
+ * The PCRs to ask for: those of the TPM policy, those of a boot where it is judged, PCR 10 wherever there is something to
+ * judge a list by, and with it those that the boot aggregate is made of where the policy names none: so machines that boot
+ * differently can share a policy.
  */
-export function quotedMask(tpmPolicy: TpmPolicy, runtimePolicy: RuntimePolicy, verificationKeys?: Keyring): number {
-  if (isEmptyPolicy(runtimePolicy) && (verificationKeys?.size ?? 0) === 0) return tpmPolicy.mask;
+export function quotedMask(
+  { tpmPolicy, verificationKeys }: Pick<Expectations, 'tpmPolicy' | 'verificationKeys'>,
+  runtimePolicy: RuntimePolicy,
+  measuredBoot?: BootExpectation,
+): number {
+  const mask = tpmPolicy.mask | (measuredBoot === undefined ? 0 : MEASURED_BOOT_MASK);
+  if (isEmptyPolicy(runtimePolicy) && (verificationKeys?.size ?? 0) === 0) return mask;
   const { digests, excludes } = runtimePolicy;
   const isNamed = digests.has(BOOT_AGGREGATE) || excludes.matches(BOOT_AGGREGATE);
-  return tpmPolicy.mask | IMA_BIT | (isNamed ? 0 : BOOT_BITS);
+  return mask | IMA_BIT | (isNamed ? 0 : BOOT_BITS);
 }
 
 const isEmptyPolicy = ({ generator, digests, keyrings, buffers, dmPolicy, verificationKeys }: RuntimePolicy): boolean =>
@@ -53,14 +67,14 @@ const isEmptyPolicy = ({ generator, digests, keyrings, buffers, dmPolicy, verifi
  */
 export async function attest(
   agent: Agent,
-  { ak, akKey, tpmPolicy, verificationKeys, violations }: Expectations,
-  runtimePolicy: RuntimePolicy,
+  expectations: Expectations,
+  { runtimePolicy, measuredBoot }: PoliciesOfRound,
   connection: AgentConnection,
   judge: Judge,
 ): Promise<Outcome> {
-  const { progress } = agent;
+  const { progress, accepted } = agent;
   const nonce = newNonce();
-  const mask = quotedMask(tpmPolicy, runtimePolicy, verificationKeys);
+  const mask = quotedMask(expectations, runtimePolicy, measuredBoot);
   // Entries that another policy accepted are not accepted by this one: the list is asked for from its start.
   const samePolicy = progress.policyChecksum === runtimePolicy.checksum;
   const requestedEntry = samePolicy ? progress.nextEntry : 0;
@@ -74,10 +88,8 @@ export async function attest(
     return unreachable(error);
   }
   if (answer.status !== 200) return otherAnswer(agent, answer, connection);
-  const { accepted } = agent;
-  const reference = { tpmPolicy, runtimePolicy, verificationKeys, violations };
-  const expectation = { nonce, mask, requestedEntry, ak, akKey, accepted, ...reference };
-  return judge(answer.body, expectation, progress);
+  const asked = { nonce, mask, requestedEntry };
+  return judge(answer.body, { ...expectations, ...asked, accepted, runtimePolicy, measuredBoot }, progress);
 }
 
 async function otherAnswer(agent: Agent, answer: AgentAnswer, connection: AgentConnection): Promise<Outcome> {

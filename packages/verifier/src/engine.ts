@@ -6,15 +6,17 @@ import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
 import { ownCopy } from '@keylime/core/own-copy';
 import { parseKeyring } from '@keylime/ima/keyring';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import type { Log } from '@keylime/service/log';
 import { decodePublic, publicKey } from '@keylime/tpm/public';
 import type { Agent } from './agent.ts';
 import type { AgentConnection } from './agent-connection.ts';
 import type { AgentStore } from './agent-store.ts';
-import { attest, type Expectations, type Judge } from './attest.ts';
+import { attest, type Expectations, type Judge, type PoliciesOfRound } from './attest.ts';
 import type { Clock } from './clock.ts';
 import type { KeyShareVault } from './key-share-vault.ts';
+import type { MbPolicy } from './mb-policy.ts';
 import type { NewDelivery } from './notifications/outbox.ts';
 import { revocationMessage } from './notifications/revocation-message.ts';
 import type { PolicyRegistry } from './policy-registry.ts';
@@ -25,7 +27,8 @@ import { afterRelease, type EngineSettings, type Outcome, type Transition, trans
 
 export type EngineParts = {
   readonly agents: AgentStore;
-  readonly policies: PolicyRegistry;
+  readonly policies: PolicyRegistry<RuntimePolicy>;
+  readonly mbPolicies: PolicyRegistry<MbPolicy>;
   /** Opens the way to an agent; nothing is sent yet. */
   readonly connect: (agent: Agent) => AgentConnection;
   readonly settings: EngineSettings & {
@@ -65,7 +68,7 @@ type Round = { readonly nextDelayMs: number | undefined; readonly healthy: boole
 type Live = { agent: Agent; readonly expectations: Expectations; readonly connection: AgentConnection };
 
 export function openEngine(parts: EngineParts): Engine {
-  const { agents, policies, settings, log, clock } = parts;
+  const { agents, policies, mbPolicies, settings, log, clock } = parts;
   const random = parts.random ?? Math.random;
   const lives = new Map<AgentId, Live>();
   const scheduler = openScheduler(round, settings.scheduler, clock, (id, error) =>
@@ -87,8 +90,7 @@ export function openEngine(parts: EngineParts): Engine {
     }
     const started = clock.monotonic();
     const { agent } = live;
-    const policy = policies.peek(agent.runtimePolicyName) ?? (await policies.get(agent.runtimePolicyName));
-    const outcome = await attest(agent, live.expectations, policy, live.connection, parts.judge);
+    const outcome = await attest(agent, live.expectations, await policiesOf(agent), live.connection, parts.judge);
     parts.onRound?.(id, outcome.kind, clock.monotonic() - started);
     const next = transition(agent, outcome, settings, Math.floor(clock.now() / 1000));
     const deliveries = deliveriesOf(agent, next);
@@ -148,6 +150,13 @@ export function openEngine(parts: EngineParts): Engine {
     } finally {
       share.fill(0);
     }
+  }
+
+  async function policiesOf({ runtimePolicyName, mbPolicyName }: Agent): Promise<PoliciesOfRound> {
+    const runtimePolicy = policies.peek(runtimePolicyName) ?? (await policies.get(runtimePolicyName));
+    if (mbPolicyName === undefined) return { runtimePolicy, measuredBoot: undefined };
+    const mbPolicy = mbPolicies.peek(mbPolicyName) ?? (await mbPolicies.get(mbPolicyName));
+    return { runtimePolicy, measuredBoot: mbPolicy.expectation };
   }
 
   async function load(id: AgentId): Promise<Live | undefined> {

@@ -79,10 +79,15 @@ test('an AK that is no restricted signing key of a TPM is not enrolled', () => {
   assert.match(problem ?? '', /^ak_tpm is not an attestation key/);
 });
 
-test('what this version does not do is refused, not dropped', () => {
-  assert.match(problemsOf({ mb_policy: '{"scrtm": 1}' })[0] ?? '', /^mb_policy: measured boot is not served/);
-  assert.match(problemsOf({ mb_policy_name: 'm1' })[0] ?? '', /^mb_policy_name: /);
-  assert.deepEqual(problemsOf({ mb_policy: '{}' }), []);
+test('measured boot: a name, a reference state as JSON text and the policy it is for, empty text as none', () => {
+  const brought = (changes: { readonly [key: string]: Json }) => {
+    const decoded = decodeEnrolment(agentId, { ...body, ...changes }, settings);
+    return decoded.ok ? decoded.value.mbPolicy : decoded.problem;
+  };
+  assert.deepEqual(brought({}), { name: undefined, text: undefined, rules: undefined });
+  const all = { mb_policy_name: 'web', mb_policy: '{"kernels": []}', mb_policy_rules: 'strict' };
+  assert.deepEqual(brought(all), { name: 'web', text: '{"kernels": []}', rules: 'strict' });
+  assert.deepEqual(brought({ mb_policy: { kernels: [] } }), ['mb_policy must be text or null']);
 });
 
 test('a key share has 16 or 32 bytes; a problem does not show it', () => {

@@ -13,12 +13,14 @@ import { isHost } from '@keylime/service/http-endpoint';
 import { akProblems } from '@keylime/tpm/key-checks';
 import { decodePublic, publicKey } from '@keylime/tpm/public';
 import type { Enrolment } from './agent.ts';
+import type { GivenReference } from './boot-policies.ts';
 import { isPolicyName, POLICY_NAME_RULE } from './policy-name.ts';
 
 /** What the body of `POST /agents/{id}` asks for; the policy may still turn out not to be there. */
-export type EnrolmentRequest = Omit<Enrolment, 'runtimePolicyName' | 'sealedKeyShare'> & {
+export type EnrolmentRequest = Omit<Enrolment, 'runtimePolicyName' | 'mbPolicyName' | 'sealedKeyShare'> & {
   readonly supportedVersion: string;
   readonly runtimePolicy: SubmittedPolicy;
+  readonly mbPolicy: SubmittedMbPolicy;
   /** V, the verifier's half of the payload key. */
   readonly keyShare: Buffer | undefined;
 };
@@ -29,6 +31,9 @@ export type SubmittedPolicy = {
   readonly text: string | undefined;
   readonly keyPem: string | undefined;
 };
+
+/** What a request brings for measured boot: a name for it, and the reference state. */
+export type SubmittedMbPolicy = GivenReference & { readonly name: string | undefined };
 
 export type EnrolmentSettings = {
   readonly enableAgentMtls: boolean;
@@ -65,6 +70,7 @@ export function decodeEnrolment(
   const supportedVersion = fields.optionalText('supported_version') ?? CURRENT_API_VERSION;
   const runtimePolicy = submittedPolicy(fields);
   const keyShare = fields.keyShare('v');
+  const mbPolicy = submittedMbPolicy(fields);
   const signatureKeys = fields.optionalText('ima_sign_verification_keys') ?? '';
 
   if (tpmPolicy !== '') fields.add(tpmPolicyProblems(tpmPolicy));
@@ -75,7 +81,6 @@ export function decodeEnrolment(
   const certificate = mtlsCert === undefined || mtlsCert === '' || mtlsCert === 'disabled' ? undefined : mtlsCert;
   if (settings.enableAgentMtls && certificate === undefined) fields.add(['mTLS certificate for agent is required!']);
   if (certificate !== undefined) fields.add(certificateProblems(certificate));
-  fields.add(unservedProblems(body));
   if (fields.problems.length > 0) return bad(fields.problems);
 
   const known: readonly string[] = API_VERSIONS;
@@ -89,6 +94,7 @@ export function decodeEnrolment(
     metadata,
     runtimePolicy,
     keyShare,
+    mbPolicy,
     accepted,
     akTpm,
     mtlsCert: settings.enableAgentMtls ? certificate : undefined,
@@ -114,6 +120,21 @@ function submittedPolicy(fields: Fields): SubmittedPolicy {
     keyPem: fields.base64Text('runtime_policy_key', { required: false }),
   };
 }
+
+/** The measured-boot policy in the body of a request to the routes of such policies; its name is in the path. */
+export function decodeSubmittedMbPolicy(body: Json | undefined): Parsed<GivenReference, readonly string[]> {
+  if (!isJsonObject(body)) return bad(['the body must be a JSON object']);
+  const fields = new Fields(body);
+  const policy = submittedMbPolicy(fields);
+  return fields.problems.length > 0 ? bad(fields.problems) : good(policy);
+}
+
+/** [compat] Empty text counts as not given. */
+const submittedMbPolicy = (fields: Fields): SubmittedMbPolicy => ({
+  name: fields.policyName('mb_policy_name'),
+  text: fields.optionalText('mb_policy') || undefined,
+  rules: fields.optionalText('mb_policy_rules') || undefined,
+});
 
 /** Reads fields of a request and gathers what is wrong with them. A field that is wrong reads as empty. */
 class Fields {
@@ -237,13 +258,4 @@ function certificateProblems(pem: string): readonly string[] {
   } catch {
     return ['mtls_cert is not a certificate in PEM'];
   }
-}
-
-/** What a request may ask for and this version does not do: refused, never dropped in silence. */
-function unservedProblems(body: { readonly [key: string]: Json }): readonly string[] {
-  const given = (name: string) => body[name] !== undefined && body[name] !== null && body[name] !== '';
-  return [
-    given('mb_policy') && body.mb_policy !== '{}' ? 'mb_policy: measured boot is not served by this version' : '',
-    given('mb_policy_name') ? 'mb_policy_name: measured boot is not served by this version' : '',
-  ].filter((problem) => problem !== '');
 }

@@ -2,6 +2,12 @@ import { isUtf8 } from 'node:buffer';
 import { failure, success } from '@keylime/api/envelope';
 import { quotedBootAggregates } from '@keylime/appraisal/appraise';
 import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
+import {
+  appraiseBoot,
+  type BootExpectation,
+  isEmptyReference,
+  referenceChecksum,
+} from '@keylime/appraisal/measured-boot';
 import { appraisePcrs } from '@keylime/appraisal/pcr-policy';
 import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
 import { parseBase64 } from '@keylime/core/base64';
@@ -15,7 +21,7 @@ import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import { akProblems, describeKeyProblem } from '@keylime/tpm/key-checks';
 import { decodePublic, TpmKeyError, type TpmtPublic } from '@keylime/tpm/public';
 import { verifyQuote } from '@keylime/tpm/quote';
-import { MOST_JSON_PARTS } from './judge.ts';
+import { type BootUnjudged, MOST_JSON_PARTS } from './judge.ts';
 
 /** Evidence that somebody brings to be judged once: nothing is remembered, no clock is compared, no key is bound. */
 export type EvidenceRequest = {
@@ -26,7 +32,13 @@ export type EvidenceRequest = {
   readonly tpmPolicy: string | undefined;
   readonly runtimePolicy: string | undefined;
   readonly imaList: string | undefined;
+  /** A reference state that says something. */
+  readonly mbPolicy: string | undefined;
+  readonly bootLog: string | undefined;
 };
+
+/** Who judges a boot, and what the answer was if there is one yet. */
+export type BootRules = Pick<BootExpectation, 'pcrs' | 'verdict'> & { readonly rules: string };
 
 export type EvidenceVerdict = {
   readonly valid: boolean;
@@ -51,15 +63,16 @@ export function decodeEvidenceRequest(body: Json | undefined): Parsed<EvidenceRe
     if (typeof value !== 'string' || value === '') return refused(`missing parameter '${name}'`);
     texts[name] = value;
   }
-  if (data.mb_policy || data.mb_log) return refused('measured boot is not served by this version', 501);
   const tpmPolicy = isJsonObject(data.tpm_policy) ? JSON.stringify(data.tpm_policy) : data.tpm_policy;
-  const { runtime_policy: runtimePolicy, ima_measurement_list: imaList } = data;
-  for (const [name, value] of Object.entries({ tpmPolicy, runtimePolicy, imaList })) {
-    if (value !== undefined && value !== null && typeof value !== 'string') return refused(`${name} must be text`);
+  for (const name of ['runtime_policy', 'ima_measurement_list', 'mb_policy', 'mb_log'] as const) {
+    if (typeof (data[name] ?? '') !== 'string') return refused(`${name} must be text`);
   }
+  if (typeof (tpmPolicy ?? '') !== 'string') return refused('tpm_policy must be text or an object');
   const text = (value: Json | undefined) => (typeof value === 'string' && value !== '' ? value : undefined);
-  if (text(tpmPolicy) === undefined && text(runtimePolicy) === undefined) {
-    return refused("missing parameter 'tpm_policy' or 'runtime_policy': there is nothing to judge by");
+  const mbPolicy = text(data.mb_policy);
+  const judgesBoot = mbPolicy !== undefined && !isEmptyReference(mbPolicy);
+  if (text(tpmPolicy) === undefined && text(data.runtime_policy) === undefined && !judgesBoot) {
+    return refused("missing parameter 'tpm_policy', 'runtime_policy' or 'mb_policy': there is nothing to judge by");
   }
   const ak = parseBase64(texts.tpm_ak ?? '');
   if (ak === undefined) return refused('tpm_ak is not base64');
@@ -69,8 +82,10 @@ export function decodeEvidenceRequest(body: Json | undefined): Parsed<EvidenceRe
     hashAlg: texts.hash_alg ?? '',
     ak,
     tpmPolicy: text(tpmPolicy),
-    runtimePolicy: text(runtimePolicy),
-    imaList: text(imaList),
+    runtimePolicy: text(data.runtime_policy),
+    imaList: text(data.ima_measurement_list),
+    mbPolicy: judgesBoot ? mbPolicy : undefined,
+    bootLog: text(data.mb_log),
   });
 }
 
@@ -87,8 +102,15 @@ const failing = (failures: readonly FailureEvent[]): EvidenceVerdict => ({
 /** The whole answer to a body of `POST /verify/evidence`, ready to be sent. */
 export type EvidenceAnswer = { readonly code: number; readonly json: Uint8Array<ArrayBuffer> };
 
-/** Reads, judges and answers such a body. Pure; takes time with its size, so it is for a thread of its own. */
-export function answerEvidence(body: Uint8Array, policies: PolicyCache): EvidenceAnswer {
+/**
+ * Reads, judges and answers such a body, if its boot needs not be judged first. Pure; takes time with its size, so it is for
+ * a thread of its own.
+ */
+export function answerEvidence(
+  body: Uint8Array,
+  policies: PolicyCache,
+  boot: BootRules,
+): EvidenceAnswer | BootUnjudged {
   const answer = (code: number, envelope: unknown) => ({
     code,
     json: Uint8Array.from(Buffer.from(JSON.stringify(envelope))),
@@ -96,13 +118,19 @@ export function answerEvidence(body: Uint8Array, policies: PolicyCache): Evidenc
   const json = isUtf8(body) ? parseJsonWithin(MOST_JSON_PARTS, body) : undefined;
   const request = decodeEvidenceRequest(json);
   if (!request.ok) return answer(request.problem.code, failure(request.problem.code, request.problem.status));
-  const { valid, failures } = verifyEvidence(request.value, policies);
+  const verdict = verifyEvidence(request.value, policies, boot);
+  if ('question' in verdict) return verdict;
+  const { valid, failures } = verdict;
   const claims = valid && isJsonObject(json) ? json.data : {};
   return answer(200, success({ valid, claims, failures }));
 }
 
 /** Judges evidence by what came with it. Pure; takes time with the length of the list. */
-export function verifyEvidence(request: EvidenceRequest, policies: PolicyCache): EvidenceVerdict {
+export function verifyEvidence(
+  request: EvidenceRequest,
+  policies: PolicyCache,
+  boot: BootRules,
+): EvidenceVerdict | BootUnjudged {
   const { hashAlg } = request;
   if (!isHashAlgorithm(hashAlg)) return invalid(`hash_alg '${hashAlg}' is unknown`);
   const ak = readAk(request.ak);
@@ -118,6 +146,14 @@ export function verifyEvidence(request: EvidenceRequest, policies: PolicyCache):
     const policy = decodeTpmPolicy(request.tpmPolicy);
     if (!policy.ok) return invalid(`tpm_policy: ${policy.problem[0]}`);
     events.push(...appraisePcrs(quote, policy.value).map(failureEvent));
+  }
+  if (request.mbPolicy !== undefined) {
+    const { rules, pcrs, verdict } = boot;
+    const text = request.mbPolicy;
+    const reference = { rules, text, checksum: referenceChecksum(rules, text) };
+    const found = appraiseBoot(request.bootLog, quote, { reference, pcrs, verdict, evaluate: 'always' }, undefined);
+    if ('question' in found) return { kind: 'boot_unjudged', question: found.question };
+    events.push(...found.failures.map(failureEvent));
   }
   if (request.runtimePolicy !== undefined) {
     const policy = policies.decode(request.runtimePolicy);

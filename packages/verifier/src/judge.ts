@@ -1,5 +1,6 @@
 import { declaredAlgorithms } from '@keylime/appraisal/algorithms';
 import { appraise, type Expectation } from '@keylime/appraisal/appraise';
+import type { BootQuestion } from '@keylime/appraisal/boot-verdict';
 import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
 import { decodePullEvidence, isEvidence } from '@keylime/appraisal/evidence';
 import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
@@ -10,8 +11,11 @@ import type { Outcome } from './transition.ts';
 /** Lists, objects and members in the JSON of evidence: it has a few dozen. */
 export const MOST_JSON_PARTS = 10_000;
 
+/** The evidence can be judged when the boot is: see `AttestationResult`. */
+export type BootUnjudged = { readonly kind: 'boot_unjudged'; readonly question: BootQuestion };
+
 /** What the body of an agent's answer to a quote request comes to. Pure, so that it can run in any thread. */
-export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress: Progress): Outcome {
+export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress: Progress): Outcome | BootUnjudged {
   const json = parseJsonWithin(MOST_JSON_PARTS, body);
   const evidence = decodePullEvidence(isJsonObject(json) ? json.results : undefined);
   if (!isEvidence(evidence)) {
@@ -22,6 +26,8 @@ export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress
   switch (result.verdict) {
     case 'affirming':
       return { kind: 'affirming', progress: result.progress, declared, uncertifiedEntries: result.uncertifiedEntries };
+    case 'boot_unjudged':
+      return { kind: 'boot_unjudged', question: result.question };
     case 'inconclusive':
       return { kind: 'inconclusive', progress: result.progress, reason: result.reason };
     case 'contraindicated': {

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { loadCaConfig, loadVerifierConfig } from '@keylime/service/config';
 import { runDaemon, stopSignal, untilAborted } from '@keylime/service/daemon';
 import { type Log, logNotes, openLog } from '@keylime/service/log';
-import { type RunningVerifier, startVerifier } from './start.ts';
+import { openBootPolicies } from './boot-policies.ts';
+import { bootPolicySettings, type RunningVerifier, startVerifier } from './start.ts';
 import { openTlsMaterial } from './tls-material.ts';
 
 const ABOUT = `Attests enrolled agents, over and over, and raises the alarm when one fails.
@@ -19,6 +20,7 @@ async function main({ checkOnly }: { readonly checkOnly: boolean }): Promise<voi
   logNotes(log, ca.notes);
   if (checkOnly) {
     if (config.tls_dir !== 'generate') await openTlsMaterial(config, ca.config, log);
+    await (await openBootPolicies(bootPolicySettings(config))).close();
     return log.info('The settings are good');
   }
   const start = () => startVerifier(config, ca.config, log);

@@ -81,4 +81,21 @@ export const verifierMigrations: readonly Migration[] = [
         .execute();
     },
   },
+  {
+    name: 'measured-boot policies',
+    async up(trx, { text }) {
+      await trx.schema
+        .createTable('mb_policies')
+        .addColumn('name', text, (column) => column.primaryKey())
+        .addColumn('text', text)
+        .addColumn('checksum', text, (column) => column.notNull())
+        .addColumn('rules', text)
+        .execute();
+      await trx.schema
+        .alterTable('agents')
+        .addColumn('mb_policy_name', text, (column) => column.references('mb_policies.name'))
+        .execute();
+      await trx.schema.createIndex('agents_by_mb_policy').on('agents').column('mb_policy_name').execute();
+    },
+  },
 ];

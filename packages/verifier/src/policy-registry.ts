@@ -1,12 +1,12 @@
-import { decodeStoredPolicy, type RuntimePolicy } from '@keylime/policies/runtime-policy';
+import type { Parsed } from '@keylime/core/parsed';
 import type { PolicyStore } from './policy-store.ts';
 
 /** Decoded policies by name. Each content is decoded once and in memory once, however many names and agents it has. */
-export type PolicyRegistry = {
+export type PolicyRegistry<Policy> = {
   /** @throws PolicyUnusableError if there is none of that name or it does not decode: never a pass, never a verdict. */
-  readonly get: (name: string) => Promise<RuntimePolicy>;
+  readonly get: (name: string) => Promise<Policy>;
   /** The policy of that name, if `get` is not needed to have it. */
-  readonly peek: (name: string) => RuntimePolicy | undefined;
+  readonly peek: (name: string) => Policy | undefined;
   /** The policy of that name changed or went away. */
   readonly forget: (name: string) => void;
 };
@@ -15,23 +15,27 @@ export type PolicyRegistry = {
 export class PolicyUnusableError extends Error {
   readonly code = 'policy_unusable';
   constructor(name: string, problem: string) {
-    super(`The runtime policy '${name}' cannot be used: ${problem}. Upload it again.`);
+    super(`The policy '${name}' cannot be used: ${problem}. Upload it again.`);
     this.name = 'PolicyUnusableError';
   }
 }
 
-export function openPolicyRegistry(store: Pick<PolicyStore, 'find'>): PolicyRegistry {
-  const byName = new Map<string, RuntimePolicy>();
-  const byChecksum = new Map<string, WeakRef<RuntimePolicy>>();
-  const loading = new Map<string, Promise<RuntimePolicy>>();
+/** `decode` makes a policy of what is stored, or says why it cannot. */
+export function openPolicyRegistry<Stored extends { readonly checksum: string }, Policy extends object>(
+  store: Pick<PolicyStore<Stored>, 'find'>,
+  decode: (stored: Stored) => Parsed<Policy, string>,
+): PolicyRegistry<Policy> {
+  const byName = new Map<string, Policy>();
+  const byChecksum = new Map<string, WeakRef<Policy>>();
+  const loading = new Map<string, Promise<Policy>>();
 
-  async function load(name: string): Promise<RuntimePolicy> {
+  async function load(name: string): Promise<Policy> {
     const stored = await store.find(name);
     if (stored === undefined) throw new PolicyUnusableError(name, 'it is not in the database');
     const known = byChecksum.get(stored.checksum)?.deref();
     if (known !== undefined) return known;
-    const decoded = decodeStoredPolicy(stored.text);
-    if (!decoded.ok) throw new PolicyUnusableError(name, decoded.problem[0].message);
+    const decoded = decode(stored);
+    if (!decoded.ok) throw new PolicyUnusableError(name, decoded.problem);
     byChecksum.set(stored.checksum, new WeakRef(decoded.value));
     return decoded.value;
   }

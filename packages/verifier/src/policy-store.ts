@@ -1,40 +1,50 @@
-import type { Kysely, Transaction } from 'kysely';
+import type { Kysely, Selectable, Transaction } from 'kysely';
 import type { GroupWrite } from './agent-store.ts';
-import type { VerifierTables } from './tables.ts';
+import type { MbPoliciesTable, RuntimePoliciesTable, VerifierTables } from './tables.ts';
 
 /** A runtime policy as it is kept: `text` exactly as uploaded, `checksum` its SHA-256 in hex. */
-export type StoredPolicy = {
-  readonly name: string;
-  readonly text: string;
-  readonly checksum: string;
-  readonly generator: number;
-};
+export type StoredPolicy = Readonly<Selectable<RuntimePoliciesTable>>;
 
-export type PolicyStore = {
-  readonly find: (name: string) => Promise<StoredPolicy | undefined>;
+/** A measured-boot reference state as it is kept, which the API calls measured-boot policy. */
+export type StoredMbPolicy = Readonly<Selectable<MbPoliciesTable>>;
+
+/** The tables of policies with a name, and the column of an agent that names its own. */
+const USED_IN = { runtime_policies: 'runtime_policy_name', mb_policies: 'mb_policy_name' } as const;
+
+export type PolicyTable = keyof typeof USED_IN;
+type Row<Table extends PolicyTable> = { runtime_policies: StoredPolicy; mb_policies: StoredMbPolicy }[Table];
+
+/** Policies of one kind, by name. */
+export type PolicyStore<Policy = StoredPolicy> = {
+  readonly find: (name: string) => Promise<Policy | undefined>;
   /** The text of the policies with this checksum. */
   readonly findText: (checksum: string) => Promise<string | undefined>;
   readonly listNames: () => Promise<readonly string[]>;
   /** Tells whether the name was free. */
-  readonly create: (policy: StoredPolicy) => Promise<boolean>;
+  readonly create: (policy: Policy) => Promise<boolean>;
   /** Tells whether there was such a policy. */
-  readonly replace: (policy: StoredPolicy) => Promise<boolean>;
+  readonly replace: (policy: Policy) => Promise<boolean>;
   readonly remove: (name: string) => Promise<'removed' | 'unknown' | { readonly usedBy: string }>;
 };
 
-export function sqlPolicyStore(db: Kysely<VerifierTables>, write: GroupWrite): PolicyStore {
+export function sqlPolicyStore<Table extends PolicyTable>(
+  db: Kysely<VerifierTables>,
+  write: GroupWrite,
+  of: Table,
+): PolicyStore<Row<Table>> {
+  const table = oneTable(of);
   return {
-    find: (name) => findPolicy(db, name),
+    find: (name) => findPolicy(db, of, name),
     findText: async (checksum) =>
-      (await db.selectFrom('runtime_policies').select('text').where('checksum', '=', checksum).executeTakeFirst())
-        ?.text,
+      (await db.selectFrom(table).select('text').where('checksum', '=', checksum).executeTakeFirst())?.text,
     listNames: async () =>
-      (await db.selectFrom('runtime_policies').select('name').orderBy('name').execute()).map(({ name }) => name),
-    create: (policy) => write((trx) => insertPolicy(trx, policy)),
-    replace: ({ name, ...content }) =>
+      (await db.selectFrom(table).select('name').orderBy('name').execute()).map(({ name }) => name),
+    create: (policy) => write((trx) => insertPolicy(trx, of, policy)),
+    replace: (policy) =>
       write(async (trx) => {
+        const { name, ...content } = asOneRow(policy);
         const { numUpdatedRows } = await trx
-          .updateTable('runtime_policies')
+          .updateTable(table)
           .set(content)
           .where('name', '=', name)
           .executeTakeFirst();
@@ -45,25 +55,51 @@ export function sqlPolicyStore(db: Kysely<VerifierTables>, write: GroupWrite): P
         const user = await trx
           .selectFrom('agents')
           .select('agent_id')
-          .where('runtime_policy_name', '=', name)
+          .where(usedIn(of), '=', name)
           .orderBy('agent_id')
           .executeTakeFirst();
         if (user !== undefined) return { usedBy: user.agent_id };
-        const { numDeletedRows } = await trx.deleteFrom('runtime_policies').where('name', '=', name).executeTakeFirst();
+        const { numDeletedRows } = await trx.deleteFrom(table).where('name', '=', name).executeTakeFirst();
         return numDeletedRows === 1n ? 'removed' : 'unknown';
       }),
   };
 }
 
-export const findPolicy = (db: Kysely<VerifierTables>, name: string): Promise<StoredPolicy | undefined> =>
-  db.selectFrom('runtime_policies').selectAll().where('name', '=', name).executeTakeFirst();
+// The query builder cannot type a query on one of several tables: all are taken for the first.
+const oneTable = (table: PolicyTable) => table as 'runtime_policies';
+const asOneRow = (row: StoredPolicy | StoredMbPolicy) => row as StoredPolicy;
+const usedIn = (table: PolicyTable): (typeof USED_IN)[PolicyTable] => USED_IN[table];
+
+export async function findPolicy<Table extends PolicyTable>(
+  db: Kysely<VerifierTables> | Transaction<VerifierTables>,
+  of: Table,
+  name: string,
+): Promise<Row<Table> | undefined> {
+  const row = await db.selectFrom(oneTable(of)).selectAll().where('name', '=', name).executeTakeFirst();
+  return row as Row<Table> | undefined;
+}
 
 /** Tells whether the name was free. */
-export async function insertPolicy(trx: Transaction<VerifierTables>, policy: StoredPolicy): Promise<boolean> {
+export async function insertPolicy<Table extends PolicyTable>(
+  trx: Transaction<VerifierTables>,
+  into: Table,
+  policy: Row<Table>,
+): Promise<boolean> {
   const { numInsertedOrUpdatedRows } = await trx
-    .insertInto('runtime_policies')
-    .values(policy)
+    .insertInto(oneTable(into))
+    .values(asOneRow(policy))
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
   return numInsertedOrUpdatedRows === 1n;
+}
+
+/** Deletes a policy that had the name of an agent, unless another agent uses it: the name was not asked for by anybody. */
+export async function removeOwnPolicy(trx: Transaction<VerifierTables>, of: PolicyTable, name: string): Promise<void> {
+  await trx
+    .deleteFrom(oneTable(of))
+    .where('name', '=', name)
+    .where(({ not, exists, selectFrom }) =>
+      not(exists(selectFrom('agents').select('agent_id').where(usedIn(of), '=', name))),
+    )
+    .execute();
 }

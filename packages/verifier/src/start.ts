@@ -1,7 +1,9 @@
 import type { Server as HttpsServer } from 'node:https';
 import path from 'node:path';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
+import { bad, good } from '@keylime/core/parsed';
 import { caOptionsOf } from '@keylime/pki/ca-options';
+import { decodeStoredPolicy } from '@keylime/policies/runtime-policy';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import { openDatabase } from '@keylime/service/database';
 import { parseDatabaseUrl } from '@keylime/service/database-url';
@@ -17,11 +19,13 @@ import { writeGroup } from '@keylime/service/write-group';
 import type { Agent } from './agent.ts';
 import { agentConnection, postToAgentOf } from './agent-connection.ts';
 import { sqlAgentStore } from './agent-store.ts';
-import { openAppraisalPool } from './appraisal-pool.ts';
+import type { AppraisalTask } from './appraisal-worker.ts';
+import { type BootPolicySettings, openBootPolicies } from './boot-policies.ts';
 import { systemClock } from './clock.ts';
 import { openEngine } from './engine.ts';
 import { judgeHereOrElsewhere } from './judge-elsewhere.ts';
 import { keyShareVault, readKeyShareKeys } from './key-share-vault.ts';
+import { decodeStoredMbPolicy } from './mb-policy.ts';
 import { verifierMigrations } from './migrations.ts';
 import { openNotifications } from './notifications/open-notifications.ts';
 import { openRevocationSigner } from './notifications/revocation-signer.ts';
@@ -30,10 +34,12 @@ import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
 import { sqlPolicyStore } from './policy-store.ts';
 import { agentRoutes } from './routes/agents.ts';
+import { mbPolicyRoutes } from './routes/mb-policies.ts';
 import { runtimePolicyRoutes } from './routes/runtime-policies.ts';
 import { verifyRoutes } from './routes/verify.ts';
-import { unservedRoutes, versionRoutes } from './routes/versions.ts';
+import { versionRoutes } from './routes/versions.ts';
 import type { VerifierTables } from './tables.ts';
+import { openThreadPool } from './thread-pool.ts';
 import {
   openTlsMaterial,
   provideTlsMaterial,
@@ -87,6 +93,8 @@ export async function startVerifier(
     if (config.tomtou === 'default' && config.ignore_tomtou_errors) {
       log.warn('ignore_tomtou_errors = True makes violations failures, against its name: use tomtou = fail');
     }
+    const bootPolicies = await openBootPolicies(bootPolicySettings(config));
+    closers.unshift(() => bootPolicies.close());
     const verifierId = config.uuid;
     const vault = keyShareVault(await readKeyShareKeys(config.key_share_keys, config.workDir), verifierId);
     const { size, overflow } = config.database_pool_sz_ovfl;
@@ -113,8 +121,13 @@ export async function startVerifier(
     const write = group.submit;
 
     const agents = sqlAgentStore(db, write, verifierId, (error) => log.error(error.message));
-    const policyStore = sqlPolicyStore(db, write);
-    const policies = openPolicyRegistry(policyStore);
+    const policyStore = sqlPolicyStore(db, write, 'runtime_policies');
+    const policies = openPolicyRegistry(policyStore, ({ text }) => {
+      const decoded = decodeStoredPolicy(text);
+      return decoded.ok ? decoded : bad(decoded.problem[0].message);
+    });
+    const mbPolicyStore = sqlPolicyStore(db, write, 'mb_policies');
+    const mbPolicies = openPolicyRegistry(mbPolicyStore, (stored) => good(decodeStoredMbPolicy(stored, bootPolicies)));
     const resealed = await agents.resealKeyShares(vault);
     if (resealed > 0) log.info(`Key shares were sealed again under the new key: ${resealed}`);
     const requestMs = config.request_timeout * 1000;
@@ -129,10 +142,11 @@ export async function startVerifier(
     });
     closers.unshift(() => clients.close());
     usesOfTls.push(({ client }) => clients.changeCertificate(client));
-    const pool = openAppraisalPool({ workers: 1, maxWaiting: 32, taskTimeoutMs: 60_000 });
+    const script = new URL('./appraisal-worker.ts', import.meta.url);
+    const pool = openThreadPool<AppraisalTask>({ script, workers: 1, maxWaiting: 32, taskTimeoutMs: 60_000 });
     closers.unshift(() => pool.close());
     // Evidence of strangers never takes the place of an agent's.
-    const publicPool = openAppraisalPool({ workers: 1, maxWaiting: 8, taskTimeoutMs: 30_000 });
+    const publicPool = openThreadPool<AppraisalTask>({ script, workers: 1, maxWaiting: 8, taskTimeoutMs: 30_000 });
     closers.unshift(() => publicPool.close());
 
     const signer = await openRevocationSigner({
@@ -159,8 +173,9 @@ export async function startVerifier(
     const engine = openEngine({
       agents,
       policies,
+      mbPolicies,
       connect,
-      judge: judgeHereOrElsewhere(pool, policyStore),
+      judge: judgeHereOrElsewhere({ pool, policies: policyStore, bootPolicies }),
       vault,
       settings: {
         quoteIntervalMs: config.quote_interval * 1000,
@@ -205,11 +220,11 @@ export async function startVerifier(
       verifierPort: config.port,
     };
     versionRoutes(app);
-    unservedRoutes(app);
     const versions = ['2', ...API_VERSIONS];
-    forVersions(app, versions, agentRoutes({ agents, write, policies, engine, settings }));
+    forVersions(app, versions, agentRoutes({ agents, write, policies, mbPolicies, bootPolicies, engine, settings }));
     forVersions(app, versions, runtimePolicyRoutes({ store: policyStore, registry: policies, settings }));
-    forVersions(app, versions, verifyRoutes({ agents, pool: publicPool }));
+    forVersions(app, versions, mbPolicyRoutes({ store: mbPolicyStore, registry: mbPolicies, bootPolicies }));
+    forVersions(app, versions, verifyRoutes({ agents, pool: publicPool, bootPolicies }));
     const address = await listenOn(app, { host: config.ip, port: config.port });
     closers.unshift(() => app.close());
     usesOfTls.push(({ server }) => changeServerTls(app.server as unknown as HttpsServer, server));
@@ -234,6 +249,15 @@ export async function startVerifier(
     throw error;
   }
 }
+
+/** Where the measured-boot policies are, and which is in force. */
+export const bootPolicySettings = (config: VerifierConfig): BootPolicySettings => ({
+  imports: config.measured_boot_imports,
+  workDir: config.workDir,
+  defaultRules: config.measured_boot_policy_name,
+  evaluate: config.measured_boot_evaluate,
+  timeoutMs: config.measured_boot_timeout * 1000,
+});
 
 /** [compat] The old option means the opposite of its name. */
 function violationsOf({ tomtou, ignore_tomtou_errors: legacy }: VerifierConfig): 'accept' | 'fail' {

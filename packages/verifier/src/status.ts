@@ -24,7 +24,11 @@ export function attestationStatus(agent: Agent): AttestationStatus {
  */
 export function agentStatus(
   agent: Agent,
-  settings: { readonly quoteIntervalSeconds: number; readonly hasRuntimePolicy: boolean },
+  settings: {
+    readonly quoteIntervalSeconds: number;
+    readonly hasRuntimePolicy: boolean;
+    readonly hasMbPolicy: boolean;
+  },
 ) {
   return {
     operational_state: OPERATIONAL_STATES[agent.state],
@@ -33,7 +37,7 @@ export function agentStatus(
     port: agent.port,
     tpm_policy: agent.tpmPolicy,
     meta_data: agent.metadata,
-    has_mb_refstate: 0,
+    has_mb_refstate: settings.hasMbPolicy ? 1 : 0,
     has_runtime_policy: settings.hasRuntimePolicy ? 1 : 0,
     accept_tpm_hash_algs: agent.accepted.hash,
     accept_tpm_encryption_algs: agent.accepted.encryption,

@@ -18,7 +18,10 @@ export class CorruptRowError extends Error {
 }
 
 /** An enrolment as JSON; `mtlsCert` null stands for plain HTTP. */
-export type StoredEnrolment = Omit<Enrolment, 'id' | 'runtimePolicyName' | 'mtlsCert' | 'sealedKeyShare'> & {
+export type StoredEnrolment = Omit<
+  Enrolment,
+  'id' | 'runtimePolicyName' | 'mbPolicyName' | 'mtlsCert' | 'sealedKeyShare'
+> & {
   readonly mtlsCert: string | null;
 };
 
@@ -34,6 +37,7 @@ export type StoredProgress = {
   readonly policy?: string;
   readonly keys?: LearnedKeyrings;
   readonly dm?: DmState;
+  readonly mb?: string;
 };
 
 /** The row of a new agent. */
@@ -61,6 +65,7 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
     enrolment,
     runtime_policy_name: agent.runtimePolicyName,
     sealed_key_share: agent.sealedKeyShare ?? null,
+    mb_policy_name: agent.mbPolicyName ?? null,
     ...recordColumns(agent),
   };
 }
@@ -102,6 +107,7 @@ export function storedAgent(row: Selectable<AgentsTable>): Agent {
     mtlsCert: enrolment.mtlsCert ?? undefined,
     runtimePolicyName: row.runtime_policy_name,
     sealedKeyShare: row.sealed_key_share ?? undefined,
+    ...(row.mb_policy_name !== null && { mbPolicyName: row.mb_policy_name }),
     verifierId: row.verifier_id,
     revision: row.revision,
     state,
@@ -135,10 +141,12 @@ function encodeProgress({ nextEntry, runningPcr, bank, clock, ...rest }: Progres
     ...(rest.policyChecksum !== undefined && { policy: rest.policyChecksum }),
     ...(rest.learnedKeyrings && { keys: rest.learnedKeyrings }),
     ...(rest.devices && { dm: rest.devices }),
+    ...(rest.boot !== undefined && { mb: rest.boot }),
   };
 }
 
-function decodeProgress({ next, pcr, bank, clock, key, lag, boot, policy, keys, dm }: StoredProgress): Progress {
+function decodeProgress(stored: StoredProgress): Progress {
+  const { next, pcr, bank, clock, key, lag, boot, policy, keys, dm, mb } = stored;
   return {
     nextEntry: next,
     ...(pcr !== undefined && { runningPcr: Buffer.from(pcr, 'hex') }),
@@ -152,5 +160,6 @@ function decodeProgress({ next, pcr, bank, clock, key, lag, boot, policy, keys, 
     ...(policy !== undefined && { policyChecksum: policy }),
     ...(keys && { learnedKeyrings: keys }),
     ...(dm && { devices: dm }),
+    ...(mb !== undefined && { boot: mb }),
   };
 }

@@ -45,7 +45,7 @@ for (const [engine, url] of [
       group = writeGroup(db, { maxDelayMs: 1 });
       agents = sqlAgentStore(db, group.submit, 'mine', (error) => corrupt.push(error.message));
       others = sqlAgentStore(db, group.submit, 'other');
-      policies = sqlPolicyStore(db, group.submit);
+      policies = sqlPolicyStore(db, group.submit, 'runtime_policies');
       outbox = sqlOutbox(db, group.submit, 'mine', { channel: 'webhook', to: 'receiver' });
     });
     after(async () => {
@@ -56,7 +56,7 @@ for (const [engine, url] of [
     async function enrolled(name: string, policyName = name): Promise<Agent> {
       const agent: Agent = { ...sampleAgent(name), verifierId: 'mine', runtimePolicyName: policyName };
       await group.submit(async (trx) => {
-        await insertPolicy(trx, { name: policyName, text: '{}', checksum: 'c', generator: 3 });
+        await insertPolicy(trx, 'runtime_policies', { name: policyName, text: '{}', checksum: 'c', generator: 3 });
         await insertAgent(trx, agent);
       });
       return agent;

@@ -69,4 +69,4 @@ function refusalText(problems: NonEmpty<PolicyProblem>): string {
     : `Runtime policy is malformatted: ${first.message}${where}${others}`;
 }
 
-export const isRefusal = (result: StoredPolicy | PolicyRefusal): result is PolicyRefusal => 'code' in result;
+export const isRefusal = (result: object): result is PolicyRefusal => 'code' in result;

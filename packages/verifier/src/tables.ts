@@ -6,6 +6,7 @@ import type { StoredEnrolment, StoredProgress } from './stored-agent.ts';
 export type VerifierTables = {
   agents: AgentsTable;
   runtime_policies: RuntimePoliciesTable;
+  mb_policies: MbPoliciesTable;
   outbox: OutboxTable;
 };
 
@@ -18,6 +19,8 @@ export type AgentsTable = {
   runtime_policy_name: string;
   /** See `KeyShareVault`; null without a payload. */
   sealed_key_share: string | null;
+  /** Null for agents that were enrolled before there was measured boot. */
+  mb_policy_name: string | null;
   operational_state: number;
   supported_version: string;
   hash_alg: string;
@@ -43,6 +46,16 @@ export type RuntimePoliciesTable = {
   /** SHA-256 of `text`, lower-case hex. */
   checksum: string;
   generator: number;
+};
+
+export type MbPoliciesTable = {
+  name: string;
+  /** The reference state as it was uploaded, JSON; null for none. */
+  text: string | null;
+  /** SHA-256 of `text` and `rules`, lower-case hex. */
+  checksum: string;
+  /** The measured-boot policy that it is for; null for the one that the verifier is set to. */
+  rules: string | null;
 };
 
 export type OutboxTable = {

@@ -1,16 +1,19 @@
 import { failure, success } from '@keylime/api/envelope';
 import { type AgentId, parseAgentId } from '@keylime/core/agent-id';
 import type { Json } from '@keylime/core/json';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { action } from '@keylime/service/http-authorization';
 import { HttpProblem } from '@keylime/service/http-problem';
 import type { VersionRoutes } from '@keylime/service/http-routes';
 import type { FastifyReply } from 'fastify';
 import type { Agent } from '../agent.ts';
 import type { AgentStore, GroupWrite } from '../agent-store.ts';
+import type { BootPolicies } from '../boot-policies.ts';
 import type { Engine } from '../engine.ts';
 import { enrol } from '../enrol.ts';
 import { decodeEnrolment, type EnrolmentSettings } from '../enrolment.ts';
 import type { KeyShareVault } from '../key-share-vault.ts';
+import type { MbPolicy } from '../mb-policy.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import { agentStatus } from '../status.ts';
 import type { PolicySignatureSettings } from '../submitted-policy.ts';
@@ -18,7 +21,9 @@ import type { PolicySignatureSettings } from '../submitted-policy.ts';
 export type AgentRoutesParts = {
   readonly agents: AgentStore;
   readonly write: GroupWrite;
-  readonly policies: PolicyRegistry;
+  readonly policies: PolicyRegistry<RuntimePolicy>;
+  readonly mbPolicies: PolicyRegistry<MbPolicy>;
+  readonly bootPolicies: BootPolicies;
   readonly engine: Engine;
   readonly settings: EnrolmentSettings &
     PolicySignatureSettings & {
@@ -33,13 +38,15 @@ type ListQuery = { readonly Querystring: { readonly bulk?: string; readonly veri
 
 /** Enrolled agents (01 sections 5.2 to 5.5 of the reference). The id that was authorised is the id that is used. */
 export const agentRoutes =
-  ({ agents, write, policies, engine, settings }: AgentRoutesParts): VersionRoutes =>
+  ({ agents, write, policies, mbPolicies, bootPolicies, engine, settings }: AgentRoutesParts): VersionRoutes =>
   (app) => {
     async function status(agent: Agent) {
       const policy = await policies.get(agent.runtimePolicyName).catch(() => undefined);
+      const mbPolicy = agent.mbPolicyName && (await mbPolicies.get(agent.mbPolicyName).catch(() => undefined));
       return agentStatus(agent, {
         quoteIntervalSeconds: settings.quoteIntervalSeconds,
         hasRuntimePolicy: (policy?.generator ?? 0) > 1,
+        hasMbPolicy: mbPolicy ? mbPolicy.hasReference : false,
       });
     }
 
@@ -65,9 +72,10 @@ export const agentRoutes =
       if (body === undefined) return reply.code(400).send(failure(400, 'Expected non zero content length'));
       const request = decodeEnrolment(id, body as Json, settings);
       if (!request.ok) return reply.code(400).send(failure(400, request.problem.join('; ')));
-      const result = await enrol(write, request.value, settings);
+      const result = await enrol(write, request.value, settings, bootPolicies);
       if (!result.ok) return reply.code(result.code).send(failure(result.code, result.status));
       policies.forget(result.agent.runtimePolicyName);
+      mbPolicies.forget(result.agent.mbPolicyName ?? id);
       engine.refresh(id);
       return success({});
     });
@@ -77,6 +85,7 @@ export const agentRoutes =
       if (!(await agents.remove(id))) return unknown(reply);
       engine.forget(id);
       policies.forget(id);
+      mbPolicies.forget(id);
       return success({});
     });
 

@@ -1,17 +1,18 @@
 import { failure, success } from '@keylime/api/envelope';
 import type { Json } from '@keylime/core/json';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { action } from '@keylime/service/http-authorization';
 import { HttpProblem } from '@keylime/service/http-problem';
 import type { VersionRoutes } from '@keylime/service/http-routes';
 import { decodeSubmittedPolicy } from '../enrolment.ts';
-import { isPolicyName, POLICY_NAME_RULE } from '../policy-name.ts';
+import { policyNameOf } from '../policy-name.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import type { PolicyStore, StoredPolicy } from '../policy-store.ts';
 import { acceptPolicy, isRefusal, type PolicySignatureSettings } from '../submitted-policy.ts';
 
 export type RuntimePolicyRoutesParts = {
   readonly store: PolicyStore;
-  readonly registry: PolicyRegistry;
+  readonly registry: PolicyRegistry<RuntimePolicy>;
   readonly settings: PolicySignatureSettings;
 };
 
@@ -26,7 +27,7 @@ export const runtimePolicyRoutes =
     );
 
     app.get<NameParams>('/allowlists/:name', { config: action('read_ima_policy') }, async ({ params }, reply) => {
-      const name = policyName(params.name);
+      const name = policyNameOf(params.name);
       const policy = await store.find(name);
       if (policy === undefined) return reply.code(404).send(failure(404, `Runtime policy ${name} not found`));
       // [compat] `tmp_policy` is spelt so.
@@ -37,7 +38,7 @@ export const runtimePolicyRoutes =
       '/allowlists/:name',
       { config: action('create_ima_policy') },
       async ({ params, body }, reply) => {
-        const policy = submitted(policyName(params.name), body);
+        const policy = submitted(policyNameOf(params.name), body);
         if (!(await store.create(policy))) {
           return reply.code(409).send(failure(409, `Runtime policy with name ${policy.name} already exists`));
         }
@@ -50,7 +51,7 @@ export const runtimePolicyRoutes =
       '/allowlists/:name',
       { config: action('update_ima_policy') },
       async ({ params, body }, reply) => {
-        const policy = submitted(policyName(params.name), body);
+        const policy = submitted(policyNameOf(params.name), body);
         if (!(await store.replace(policy))) {
           const status = `Runtime policy with name ${policy.name} does not already exist, use POST to create`;
           return reply.code(404).send(failure(404, status));
@@ -61,7 +62,7 @@ export const runtimePolicyRoutes =
     );
 
     app.delete<NameParams>('/allowlists/:name', { config: action('delete_ima_policy') }, async ({ params }, reply) => {
-      const name = policyName(params.name);
+      const name = policyNameOf(params.name);
       const result = await store.remove(name);
       if (result === 'unknown') return reply.code(404).send(failure(404, `Runtime policy ${name} not found`));
       if (result !== 'removed') {
@@ -82,8 +83,3 @@ export const runtimePolicyRoutes =
       return policy;
     }
   };
-
-function policyName(text: string): string {
-  if (!isPolicyName(text)) throw new HttpProblem(400, POLICY_NAME_RULE);
-  return text;
-}

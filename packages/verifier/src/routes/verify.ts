@@ -11,8 +11,11 @@ import { decodePublic } from '@keylime/tpm/public';
 import { verifyQuote } from '@keylime/tpm/quote';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AgentStore } from '../agent-store.ts';
-import { type AppraisalPool, AppraisalPoolError } from '../appraisal-pool.ts';
-import type { EvidenceAnswer } from '../evidence-request.ts';
+import type { AppraisalTask } from '../appraisal-worker.ts';
+import type { BootPolicies } from '../boot-policies.ts';
+import type { BootRules, EvidenceAnswer } from '../evidence-request.ts';
+import type { BootUnjudged } from '../judge.ts';
+import { type ThreadPool, ThreadPoolError } from '../thread-pool.ts';
 
 /** Requests with evidence, for each may bring a large body. */
 const MOST_AT_ONCE = 16;
@@ -25,13 +28,29 @@ type IdentityQuery = {
  * One-shot verification for everybody (01 sections 5.7 and 5.8 of the reference). `verify/identity` says that the agent's AK
  * signed this quote about this nonce and nothing about the integrity of the machine.
  */
-export function verifyRoutes(parts: { readonly agents: AgentStore; readonly pool: AppraisalPool }): VersionRoutes {
-  const { agents, pool } = parts;
+export function verifyRoutes(parts: {
+  readonly agents: AgentStore;
+  readonly pool: ThreadPool<AppraisalTask>;
+  readonly bootPolicies: BootPolicies;
+}): VersionRoutes {
+  const { agents, pool, bootPolicies } = parts;
   let underWay = 0;
   async function admit(_: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (underWay >= MOST_AT_ONCE) throw unavailable('Too much evidence is waiting to be judged.', 5);
     underWay++;
     reply.raw.once('close', () => underWay--);
+  }
+  /** Judges the evidence in a body: its boot, if it has one, by its policy first. */
+  async function answerTo(body: Uint8Array): Promise<EvidenceAnswer> {
+    const ask = (boot: BootRules) => pool.run<EvidenceAnswer | BootUnjudged>({ kind: 'evidence', body, boot });
+    const first = await ask(bootPolicies.byDefault);
+    if (!('question' in first)) return first;
+    const answer = await ask({
+      ...bootPolicies.byDefault,
+      verdict: await bootPolicies.judge(first.question, 'stranger'),
+    });
+    if ('question' in answer) throw new Error('The verdict is of another boot.');
+    return answer;
   }
   return (app) => {
     app.get<IdentityQuery>('/verify/identity', { config: action('verify_identity') }, async ({ query }, reply) => {
@@ -60,12 +79,10 @@ export function verifyRoutes(parts: { readonly agents: AgentStore; readonly pool
       scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body));
       const post = { config: action('verify_evidence'), onRequest: admit };
       scope.post<{ readonly Body: Buffer | undefined }>('/verify/evidence', post, async ({ body }, reply) => {
-        const { code, json } = await pool
-          .run<EvidenceAnswer>({ kind: 'evidence', body: body ?? Buffer.alloc(0) })
-          .catch((error: unknown) => {
-            if (error instanceof AppraisalPoolError) throw unavailable(error.message, 5, error);
-            throw error;
-          });
+        const { code, json } = await answerTo(body ?? Buffer.alloc(0)).catch((error: unknown) => {
+          if (error instanceof ThreadPoolError) throw unavailable(error.message, 5, error);
+          throw error;
+        });
         return reply.code(code).type('application/json').send(Buffer.from(json.buffer));
       });
     });

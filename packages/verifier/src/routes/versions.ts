@@ -1,4 +1,4 @@
-import { failure, success } from '@keylime/api/envelope';
+import { success } from '@keylime/api/envelope';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
 import { action } from '@keylime/service/http-authorization';
 import { versionRoots } from '@keylime/service/http-routes';
@@ -10,25 +10,4 @@ export function versionRoutes(app: FastifyInstance): void {
   for (const path of ['/version', '/versions']) app.get(path, { config: action('read_version') }, async () => versions);
   app.get('/', { config: action('read_server_info') }, async (_, reply) => reply.redirect('/v3.0/', 307));
   versionRoots(app, ['2', ...API_VERSIONS, '3', '3.0']);
-}
-
-/** What the API has in these places comes with measured boot: said so, to administrators, rather than pretended. */
-export function unservedRoutes(app: FastifyInstance): void {
-  for (const version of ['2', ...API_VERSIONS]) {
-    for (const [method, path] of [
-      ['GET', '/mbpolicies'],
-      ['GET', '/mbpolicies/:name'],
-      ['POST', '/mbpolicies/:name'],
-      ['PUT', '/mbpolicies/:name'],
-      ['DELETE', '/mbpolicies/:name'],
-    ] as const) {
-      app.route({
-        method,
-        url: `/v${version}${path}`,
-        config: action('manage_mb_policies'),
-        handler: async (_, reply) =>
-          reply.code(501).send(failure(501, 'Measured boot policies are not served by this version')),
-      });
-    }
-  }
 }

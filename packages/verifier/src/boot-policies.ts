@@ -1,0 +1,140 @@
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { type BootQuestion, type BootReference, type BootVerdict, policyFailed } from '@keylime/appraisal/boot-verdict';
+import { type BootExpectation, isEmptyReference, referenceChecksum } from '@keylime/appraisal/measured-boot';
+import { CodedError } from '@keylime/core/coded-error';
+import { BUILT_IN_POLICIES } from '@keylime/measured-boot/built-in';
+import type { ReferenceProblem } from '@keylime/measured-boot/policy';
+import type { BootPolicyModules, BootPolicyNames, BootPolicyTask } from './boot-policy-worker.ts';
+import { openThreadPool, type ThreadPool, ThreadPoolError } from './thread-pool.ts';
+
+/** The measured-boot policies of this verifier, each in a thread of its own: one that hangs holds up nobody else. */
+export type BootPolicies = {
+  /** Whether there is a policy of this name. */
+  readonly has: (rules: string) => boolean;
+  /** What a boot is judged by; `undefined` where neither a policy is named nor a reference state says anything. */
+  readonly expectation: (reference: GivenReference) => BootExpectation | undefined;
+  /** What the policy that it is for has against a reference state, in words. @throws ThreadPoolError */
+  readonly problems: (reference: GivenReference) => Promise<readonly string[]>;
+  /** @throws ThreadPoolError if a policy of ours took too long or too many boots wait; for another, that is a failure of it. */
+  readonly judge: (question: BootQuestion, asker: Asker) => Promise<BootVerdict>;
+  /** The policy that judges where none is named, and the PCRs that it relies on. */
+  readonly byDefault: { readonly rules: string; readonly pcrs: readonly number[] };
+  readonly close: () => Promise<void>;
+};
+
+/** Whose evidence it is: that of strangers never takes the place of an agent's. */
+export type Asker = 'agent' | 'stranger';
+
+/** A reference state as JSON text, and the name of the policy that it is for, each if it was given. */
+export type GivenReference = { readonly text: string | undefined; readonly rules: string | undefined };
+
+export type BootPolicySettings = {
+  /** Files with policies of the operator's, relative to `workDir`. */
+  readonly imports: readonly string[];
+  readonly workDir: string;
+  /** The policy where none is named. */
+  readonly defaultRules: string;
+  readonly evaluate: 'once' | 'always';
+  readonly timeoutMs: number;
+};
+
+/** The measured-boot policies cannot be had; the message says which, why, and what to do. */
+export class BootPolicyError extends CodedError<'boot_policy_unusable'> {}
+
+const LOAD_TIMEOUT_MS = 60_000;
+
+/** Loads the policies, to see that all can be. @throws BootPolicyError */
+export async function openBootPolicies(settings: BootPolicySettings): Promise<BootPolicies> {
+  const modules = settings.imports.filter((file) => file !== '').map((file) => moduleUrl(file, settings.workDir));
+  const ours = BUILT_IN_POLICIES.map(({ name, pcrs }) => [name, pcrs] as const);
+  const known = new Map(modules.length === 0 ? ours : await listPolicies(modules));
+  const { defaultRules, evaluate, timeoutMs } = settings;
+  const defaultPcrs = known.get(defaultRules);
+  if (defaultPcrs === undefined) {
+    const names = [...known.keys()].join(', ');
+    throw new BootPolicyError(
+      'boot_policy_unusable',
+      `measured_boot_policy_name: there is no policy '${defaultRules}'; there are ${names}`,
+    );
+  }
+  const builtIn: ReadonlySet<string> = new Set(ours.map(([name]) => name));
+  const pools = new Map<string, ThreadPool<BootPolicyTask>>();
+
+  /** Ours share one. */
+  function poolOf(rules: string, asker: Asker): ThreadPool<BootPolicyTask> {
+    const isOurs = builtIn.has(rules) || !known.has(rules);
+    const key = `${asker}:${isOurs ? '' : rules}`;
+    const pool = pools.get(key) ?? openPool(isOurs ? [] : modules, { maxWaiting: isOurs ? 512 : 64, timeoutMs });
+    pools.set(key, pool);
+    return pool;
+  }
+
+  const referenceOf = ({ text, rules }: GivenReference): BootReference | undefined => {
+    const said = text === undefined || isEmptyReference(text) ? undefined : text;
+    if (said === undefined && rules === undefined) return undefined;
+    const name = rules ?? defaultRules;
+    return { rules: name, text: said, checksum: referenceChecksum(name, said) };
+  };
+
+  return {
+    has: (rules) => known.has(rules),
+    byDefault: { rules: defaultRules, pcrs: defaultPcrs },
+    expectation(given) {
+      const reference = referenceOf(given);
+      return reference && { reference, pcrs: known.get(reference.rules) ?? ALL_PCRS, evaluate };
+    },
+    async problems(given) {
+      const reference = referenceOf(given);
+      if (reference === undefined) return [];
+      const found = await poolOf(reference.rules, 'agent').run<readonly ReferenceProblem[]>({
+        kind: 'check',
+        reference,
+      });
+      return found.map(({ path: where, message }) => (where === '' ? message : `${where}: ${message}`));
+    },
+    async judge(question, asker) {
+      const { reference } = question;
+      try {
+        return await poolOf(reference.rules, asker).run<BootVerdict>({ kind: 'judge', question });
+      } catch (error) {
+        const isTheirs = known.has(reference.rules) && !builtIn.has(reference.rules);
+        if (!(error instanceof ThreadPoolError) || error.code === 'pool_full' || !isTheirs) throw error;
+        return { key: question.key, failures: [policyFailed(reference, error.message)] };
+      }
+    },
+    async close() {
+      await Promise.all([...pools.values()].map((pool) => pool.close()));
+    },
+  };
+}
+
+/** A policy that is not there refuses every boot, whatever it would have looked at. */
+const ALL_PCRS: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15];
+
+const openPool = (modules: BootPolicyModules, limits: { readonly maxWaiting: number; readonly timeoutMs: number }) =>
+  openThreadPool<BootPolicyTask>({
+    script: new URL('./boot-policy-worker.ts', import.meta.url),
+    data: modules,
+    workers: 1,
+    maxWaiting: limits.maxWaiting,
+    taskTimeoutMs: limits.timeoutMs,
+  });
+
+async function listPolicies(modules: BootPolicyModules): Promise<BootPolicyNames> {
+  const pool = openPool(modules, { maxWaiting: 1, timeoutMs: LOAD_TIMEOUT_MS });
+  try {
+    return await pool.run<BootPolicyNames>({ kind: 'list' });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new BootPolicyError(
+      'boot_policy_unusable',
+      `measured_boot_imports: the policies cannot be loaded: ${why}. It names files with JavaScript or TypeScript modules; Python modules are not loaded here.`,
+      { cause: error },
+    );
+  } finally {
+    await pool.close();
+  }
+}
+
+const moduleUrl = (file: string, workDir: string): string => pathToFileURL(path.resolve(workDir, file)).href;
