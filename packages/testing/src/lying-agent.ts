@@ -35,6 +35,8 @@ export type LyingAgent = {
   readonly asked: readonly QuoteQuery[];
   /** How many of them were answered with nothing but the truth. */
   readonly truthful: () => number;
+  /** The revocations that were posted to it and that it answered with 200, in the order in which they came. */
+  readonly told: readonly { readonly msg: string; readonly signature: string }[];
   /** The key shares that were posted to it, decrypted with its transport key. */
   readonly shares: readonly Buffer[];
   readonly stop: () => Promise<void>;
@@ -70,6 +72,7 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
   const machine = simulatedAgent({ ak, encAlg: encryption, signAlg, transportKeyPem });
   const asked: QuoteQuery[] = [];
   const shares: Buffer[] = [];
+  const told: { readonly msg: string; readonly signature: string }[] = [];
   let lies: Lies | undefined;
   let truthful = 0;
 
@@ -79,7 +82,8 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
       const results = { supported_version: '2.6', supported_versions: AGENT_API_VERSIONS };
       return { code: 200, status: 'Success', results };
     }
-    if (pathname.endsWith('/keys/vkey')) return { code: 200, status: 'Success', results: null };
+    const isPost = pathname.endsWith('/keys/vkey') || pathname.endsWith('/notifications/revocation');
+    if (isPost) return { code: 200, status: 'Success', results: null };
     if (!pathname.endsWith('/quotes/integrity')) return { code: 404, status: 'Not Found', results: {} };
     const query = quoteQuery(searchParams);
     return { code: 200, status: 'Success', results: machine.integrityQuote(lies?.query?.(query) ?? query, lies) };
@@ -104,6 +108,9 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
       }
       const truth = () => Buffer.from(JSON.stringify(answer(request)));
       if (lies?.respond !== undefined) return void lies.respond(request, response, truth);
+      if (pathname.endsWith('/notifications/revocation')) {
+        json(request).then((body) => told.push(body as { msg: string; signature: string }));
+      }
       const { code, ...rest } = answer(request);
       response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify({ code, ...rest }));
     },
@@ -123,6 +130,7 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
     },
     asked,
     truthful: () => truthful,
+    told,
     shares,
     stop: async () => {
       const closed = once(server, 'close');

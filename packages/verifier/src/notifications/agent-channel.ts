@@ -1,3 +1,4 @@
+import { saysVersionNotSupported } from '@keylime/api/versions';
 import { isRetried, statusText } from '../agent-answer.ts';
 import type { AgentAnswer } from '../agent-connection.ts';
 import { UndeliverableError } from './notifier.ts';
@@ -18,6 +19,9 @@ export type PostToAgent = (
 export async function deliverToAgent(post: PostToAgent, peerId: string, { body }: Delivery): Promise<void> {
   const answer = await post(peerId, (version) => `/v${version}/notifications/revocation`, JSON.parse(body));
   if (answer === undefined || answer.status === 200) return;
-  const said = `agent ${peerId} answered ${answer.status} to a revocation: ${statusText(answer) || 'no reason given'}`;
-  throw isRetried(answer) ? new Error(said) : new UndeliverableError(said);
+  const text = statusText(answer);
+  const said = `agent ${peerId} answered ${answer.status} to a revocation: ${text || 'no reason given'}`;
+  // Its next attestation finds the version that it speaks now.
+  const mayPass = isRetried(answer) || (answer.status === 400 && saysVersionNotSupported(text));
+  throw mayPass ? new Error(said) : new UndeliverableError(said);
 }

@@ -4,7 +4,7 @@ import { fakeClock } from '@keylime/testing/fake-clock';
 import { type Deliver, openNotifier, UndeliverableError } from './notifier.ts';
 import type { Delivery, NewDelivery, Outbox } from './outbox.ts';
 
-const settings = { concurrency: 4, firstWaitMs: 1000, maxWaitMs: 60_000, giveUpAfterMs: 3_600_000 };
+const settings = { concurrency: 4, firstWaitMs: 1000, maxWaitMs: 60_000, giveUpAfterAttempts: 60 };
 const silent = { delivered: () => {}, failed: () => {}, fault: () => {} };
 
 /** An outbox in memory, with the rules of the real one, whose contract is tested on its databases. */

@@ -18,8 +18,8 @@ export type NotifierSettings = {
   /** First wait after a failure; doubles up to `maxWaitMs`. */
   readonly firstWaitMs: number;
   readonly maxWaitMs: number;
-  /** A notification that could not be delivered for this long is given up, kept, and logged. */
-  readonly giveUpAfterMs: number;
+  /** Attempts, not time: a clock that is set forward gives nothing up. What is given up is kept, and told. */
+  readonly giveUpAfterAttempts: number;
 };
 
 export type Notifier = {
@@ -53,15 +53,16 @@ export function openNotifier(
   let wanted = false;
   let cancelTimer: (() => void) | undefined;
   let looking: Promise<void> | undefined;
+  /** Times in a row that the outbox could not be used. */
+  let faults = 0;
 
   async function one(delivery: Delivery): Promise<void> {
     try {
       await deliver(delivery);
     } catch (error) {
       const wait = Math.min(settings.maxWaitMs, settings.firstWaitMs * 2 ** delivery.attempts);
-      const next = clock.now() + wait;
-      const isOver = error instanceof UndeliverableError || next - delivery.createdAtMs > settings.giveUpAfterMs;
-      const nextAttemptAtMs = isOver ? undefined : next;
+      const isOver = error instanceof UndeliverableError || delivery.attempts + 1 >= settings.giveUpAfterAttempts;
+      const nextAttemptAtMs = isOver ? undefined : clock.now() + wait;
       await outbox.failed(delivery.sequence, error instanceof Error ? error.message : String(error), nextAttemptAtMs);
       reports.failed(delivery, error, nextAttemptAtMs);
       return;
@@ -80,8 +81,9 @@ export function openNotifier(
       .then((done) => {
         underWay.delete(delivery.sequence);
         // An outbox that cannot be written is not asked again at once: its answer would be the same delivery.
-        if (done) wake();
-        else sleep(settings.firstWaitMs);
+        if (!done) return sleep(faultWaitMs());
+        faults = 0;
+        wake();
       });
     underWay.set(delivery.sequence, work);
   }
@@ -101,9 +103,12 @@ export function openNotifier(
     } catch (error) {
       wanted = false;
       reports.fault(error);
-      sleep(settings.firstWaitMs);
+      sleep(faultWaitMs());
     }
   }
+
+  /** While the outbox cannot be written a receiver is told the same again and again: more and more rarely. */
+  const faultWaitMs = () => Math.min(settings.maxWaitMs, settings.firstWaitMs * 2 ** faults++);
 
   function sleep(delayMs: number): void {
     cancelTimer?.();

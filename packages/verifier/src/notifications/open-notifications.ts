@@ -17,7 +17,7 @@ import { deliverToAgent, type PostToAgent } from './agent-channel.ts';
 import { deliverToCrl } from './crl-channel.ts';
 import { openNatsChannel } from './nats-channel.ts';
 import { type Deliver, type Notifier, openNotifier, UndeliverableError } from './notifier.ts';
-import { type Channel, type Lane, sqlOutbox, sqlSpreadStore } from './outbox.ts';
+import { type Channel, type Lane, LONGEST_WAIT_MS, sqlOutbox, sqlSpreadStore } from './outbox.ts';
 import { type SpreadParts, spreadToPeers } from './spread.ts';
 import { deliverToWebhook, type Post } from './webhook-channel.ts';
 import { openPublisher } from './zeromq-channel.ts';
@@ -47,8 +47,8 @@ export type NotificationsParts = {
 /** A way to deliver, and how to end it. */
 type Way = { readonly deliver: Deliver; readonly close?: () => Promise<unknown> };
 
-const DAY_MS = 86_400_000;
-const PACE = { firstWaitMs: 1000, maxWaitMs: 60_000, giveUpAfterMs: 7 * DAY_MS };
+/** At the longest wait 10,080 attempts take a week. */
+const PACE = { firstWaitMs: 1000, maxWaitMs: LONGEST_WAIT_MS, giveUpAfterAttempts: 10_080 };
 const CONCURRENCY: { readonly [channel in Channel]: number } = { agent: 4, crl: 1, nats: 16, webhook: 16, zeromq: 16 };
 const PEER_CONCURRENCY = 128;
 

@@ -29,10 +29,14 @@ export type Delivery = NewDelivery & {
 /** What one notifier takes care of: a channel, and on `agent` either what is to be spread, or what peers did not take. */
 export type Lane = { readonly channel: Channel; readonly to: 'receiver' | 'peer' };
 
+/** No notification waits longer between two attempts. */
+export const LONGEST_WAIT_MS = 60_000;
+
 /** Notifications that were decided and not yet delivered. They outlive the process. */
 export type Outbox = {
   /**
    * The oldest waiting notification about each agent to each receiver whose time has come: later ones wait behind it.
+   * One that would have to wait longer than `LONGEST_WAIT_MS` has seen another clock, which was set back: it is due.
    * `underWay` are left out.
    */
   readonly due: (nowMs: number, limit: number, underWay: readonly number[]) => Promise<readonly Delivery[]>;
@@ -51,8 +55,8 @@ export type Spread = {
 
 /** The part of the outbox that a notification to all peers needs. */
 export type SpreadStore = {
-  /** Peers for which an earlier notification about this agent still waits: a later one must not overtake it. */
-  readonly waitingPeers: (agentId: string) => Promise<ReadonlySet<string>>;
+  /** Peers for which an earlier notification waits: a later one must not overtake it. */
+  readonly waitingPeers: () => Promise<ReadonlySet<string>>;
   readonly spread: (delivery: Delivery, spread: Spread) => Promise<void>;
 };
 
@@ -74,7 +78,9 @@ export function sqlOutbox(db: Kysely<VerifierTables>, write: GroupWrite, verifie
         .selectFrom('outbox')
         .selectAll()
         .where('sequence', 'in', heads())
-        .where('next_attempt_at_ms', '<=', nowMs)
+        .where(({ or, eb }) =>
+          or([eb('next_attempt_at_ms', '<=', nowMs), eb('next_attempt_at_ms', '>', nowMs + LONGEST_WAIT_MS)]),
+        )
         .$if(underWay.length > 0, (query) => query.where('sequence', 'not in', underWay))
         .orderBy('next_attempt_at_ms')
         .orderBy('sequence')
@@ -123,14 +129,14 @@ export function sqlOutbox(db: Kysely<VerifierTables>, write: GroupWrite, verifie
 
 export function sqlSpreadStore(db: Kysely<VerifierTables>, write: GroupWrite, verifierId: string): SpreadStore {
   return {
-    async waitingPeers(agentId) {
+    async waitingPeers() {
       const rows = await db
         .selectFrom('outbox')
         .select('target')
+        .distinct()
         .where('verifier_id', '=', verifierId)
         .where('dead', '=', false)
         .where('channel', '=', 'agent')
-        .where('agent_id', '=', agentId)
         .where('target', 'is not', null)
         .execute();
       return new Set(rows.flatMap(({ target }) => target ?? []));

@@ -16,7 +16,7 @@ import {
 /** The verifier's own keys for notifications about agents that were enrolled without one. */
 export type RevocationSigner = {
   readonly key: () => KeyObject;
-  /** PEM of two certificates: of the key that signs now, and of the one that will after it. */
+  /** PEM of the certificates of the key that signs now, the one that will after it, and the one that did before it. */
   readonly certificates: () => string;
   /** Makes the next key the current one if that is older than its lifetime; tells whether it did. */
   readonly rotateIfDue: (now: Date) => Promise<boolean>;
@@ -33,8 +33,8 @@ const COMMON_NAME = 'RevocationNotifier';
 type Pair = { readonly pem: string; readonly key: KeyObject; readonly certificate: X509Certificate };
 
 /**
- * Opens the keys in `folder`, and makes those that are missing. A receiver that has both certificates goes on accepting
- * messages over one rotation, and should have the new pair before the next.
+ * Opens the keys in `folder`, and makes those that are missing. A receiver that has the certificates goes on accepting
+ * messages over one rotation, late ones too, and should have the new ones before the next.
  * @throws RevocationSignerError
  */
 export async function openRevocationSigner(options: {
@@ -58,11 +58,14 @@ export async function openRevocationSigner(options: {
     return readPair(file(name));
   };
   const publish = () => replaceFile(path.join(folder, 'certificates.pem'), certificates(), PUBLIC_FILE_MODE);
-  const certificates = () => [current, next].map((pair) => pair.certificate.toString()).join('');
+  const certificates = () =>
+    [current.certificate, next.certificate, ...(previous ? [previous] : [])].map(String).join('');
 
   await makePrivateFolder(folder);
   let current = await provide('current', options.now);
   let next = await provide('next', options.now);
+  const kept = await findFile(path.join(folder, 'previous.crt'));
+  let previous = kept && new X509Certificate(kept);
   if (next.pem === current.pem) {
     // A rotation that was cut off in the middle is finished.
     await replaceFile(file('next'), await generate(options.now), PRIVATE_FILE_MODE);
@@ -75,9 +78,11 @@ export async function openRevocationSigner(options: {
     async rotateIfDue(now) {
       const usedSince = (await findUse(folder)) ?? Date.parse(current.certificate.validFrom);
       if (lifetimeDays === 0 || now.getTime() - usedSince < lifetimeDays * DAY_MS) return false;
-      await replaceFile(file('current'), next.pem, PRIVATE_FILE_MODE);
+      // Before the rotation: one that is cut off here is late, while two in a row would leave receivers behind.
       await replaceFile(path.join(folder, 'current-since'), now.toISOString(), PUBLIC_FILE_MODE);
-      current = next;
+      await replaceFile(path.join(folder, 'previous.crt'), current.certificate.toString(), PUBLIC_FILE_MODE);
+      await replaceFile(file('current'), next.pem, PRIVATE_FILE_MODE);
+      [previous, current] = [current.certificate, next];
       await replaceFile(file('next'), await generate(now), PRIVATE_FILE_MODE);
       next = await readPair(file('next'));
       await publish();

@@ -11,32 +11,30 @@ export type SpreadParts = {
   readonly offer: (peerId: string, delivery: Delivery) => Promise<void>;
 };
 
-/** Peers that are offered a notification before that is written down; after a crash they may be offered it once more. */
-const CHUNK = 512;
-/** Offers under way at once. */
-const CONCURRENCY = 128;
+/**
+ * Peers that are offered a notification at once, and none of which waits for another; then it is written down. After a crash
+ * they may be offered it once more.
+ */
+const CHUNK = 256;
 
 /**
  * Offers a notification to every enrolled agent, the reported one included ([compat] suites of the field look there). Those
- * who do not take it, who were not reached lately, and who have not taken an earlier one about the same agent get it later,
- * each for itself: whoever is there has it at once, however many are not.
+ * who do not take it, who were not reached lately, and who have not taken an earlier one yet get it later, each for itself:
+ * whoever is there has it at once, however many are not.
  */
 export async function spreadToPeers(delivery: Delivery, { peersAfter, store, offer }: SpreadParts): Promise<void> {
-  const waiting = await store.waitingPeers(delivery.agentId);
+  const waiting = await store.waitingPeers();
   let upTo = delivery.spreadUpTo;
   for (;;) {
     const peers = await peersAfter(upTo, CHUNK);
     const last = peers.at(-1);
     if (last === undefined) return;
     const missed: { target: string; error: string }[] = [];
-    const left = [...peers];
-    const work = async () => {
-      for (let peer = left.pop(); peer !== undefined; peer = left.pop()) {
-        const error = await tryPeer(peer);
-        if (error !== undefined) missed.push({ target: peer.id, error });
-      }
+    const one = async (peer: Peer) => {
+      const error = await tryPeer(peer);
+      if (error !== undefined) missed.push({ target: peer.id, error });
     };
-    await Promise.all(Array.from({ length: Math.min(CONCURRENCY, left.length) }, work));
+    await Promise.all(peers.map(one));
     upTo = last.id;
     await store.spread(delivery, { upTo, missed });
   }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type Frame,
   GREETING_BYTES,
@@ -16,7 +17,7 @@ import type { Delivery } from './outbox.ts';
 /** Publishes notifications to whoever subscribes: existing agents with ZeroMQ, and ours. */
 export type Publisher = {
   readonly port: number;
-  /** Resolves when the system has taken the message for every subscriber that keeps up. */
+  /** Resolves when the system has taken the message for every subscriber that keeps up; rejects if there is none. */
   readonly publish: (delivery: Pick<Delivery, 'body'>) => Promise<void>;
   readonly subscribers: () => number;
   readonly close: () => Promise<void>;
@@ -25,6 +26,8 @@ export type Publisher = {
 const MAX_SUBSCRIBERS = 10_000;
 const MAX_FRAME_BYTES = 1024;
 const HANDSHAKE_MS = 10_000;
+/** Subscribers of a publisher that was started again come back within this time. */
+const SETTLE_MS = 6_000;
 /** Waiting for a subscriber beyond this ends the connection: it comes back, or it is gone. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 const KEEP_ALIVE_MS = 30_000;
@@ -34,10 +37,20 @@ type Subscriber = { readonly socket: Socket; topics: readonly Buffer[] };
 /**
  * A ZeroMQ publisher (PUB, ZMTP 3, no security) as the existing verifier's broker is one: each notification is one message,
  * the JSON of `{msg, signature}`, without a topic (06 section 4.4 of the reference). A subscriber that is not connected when
- * it is published misses it: that is the channel's nature, use `agent` or `nats` where it must arrive.
+ * it is published misses it: that is the channel's nature, use `agent` or `nats` where it must arrive. Only if there is no
+ * subscriber at all it is kept for later.
  * @throws if the address cannot be listened on
  */
-export async function openPublisher({ host, port }: { host: string; port: number }): Promise<Publisher> {
+export async function openPublisher({
+  host,
+  port,
+  settleMs = SETTLE_MS,
+}: {
+  readonly host: string;
+  readonly port: number;
+  /** Nothing is published before. */
+  readonly settleMs?: number;
+}): Promise<Publisher> {
   const subscribers = new Set<Subscriber>();
   const sockets = new Set<Socket>();
   const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }, (socket) => {
@@ -67,10 +80,15 @@ export async function openPublisher({ host, port }: { host: string; port: number
   server.maxConnections = MAX_SUBSCRIBERS;
   server.listen(port, host);
   await once(server, 'listening');
+  const closing = new AbortController();
+  const settled = sleep(settleMs, undefined, { signal: closing.signal });
+  settled.catch(() => {});
   const address = server.address();
   return {
     port: typeof address === 'object' && address !== null ? address.port : port,
     async publish({ body }) {
+      await settled;
+      if (subscribers.size === 0) throw new Error('nobody subscribes over ZeroMQ');
       const bytes = Buffer.from(body);
       const frame = message(bytes);
       const writes: Promise<void>[] = [];
@@ -79,10 +97,11 @@ export async function openPublisher({ host, port }: { host: string; port: number
         if (socket.writableLength > MAX_WAITING_BYTES) socket.destroy();
         else writes.push(new Promise((resolve) => socket.write(frame, () => resolve())));
       }
-      await Promise.all(writes.map((write) => Promise.race([write, patience()])));
+      await Promise.race([Promise.all(writes), sleep(WRITE_MS, undefined, { ref: false })]);
     },
     subscribers: () => subscribers.size,
     async close() {
+      closing.abort();
       for (const socket of sockets) socket.destroy();
       server.close();
       await once(server, 'close');
@@ -90,8 +109,8 @@ export async function openPublisher({ host, port }: { host: string; port: number
   };
 }
 
+/** A subscriber that reads slowly holds up the others for so long at most. */
 const WRITE_MS = 1000;
-const patience = () => new Promise<void>((resolve) => setTimeout(resolve, WRITE_MS).unref());
 
 /** Takes what a subscriber sends, in pieces of any size. Throws if it is not ZMTP, or more than a subscriber has to say. */
 function reader(isReady: () => void, subscriber: Subscriber): (chunk: Buffer) => void {
