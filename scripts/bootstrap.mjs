@@ -14,13 +14,15 @@ const needs = {
   swtpm: { package: 'swtpm', found: () => onPath('swtpm') },
   swtpm_setup: { package: 'swtpm-tools', found: () => onPath('swtpm_setup') },
   postgresql: { package: 'postgresql', found: () => postgresBin() !== undefined },
+  'nats-server': { package: 'nats-server', found: () => onPath('nats-server') },
+  nft: { package: 'nftables', found: () => onPath('nft') },
   openssl: { package: 'openssl', found: () => onPath('openssl') },
 };
 
 const commands = {
   up: { needs: ['swtpm', 'swtpm_setup'], node: ['packages/up/src/main.ts'] },
   test: {
-    needs: ['swtpm', 'swtpm_setup', 'postgresql', 'openssl'],
+    needs: ['swtpm', 'swtpm_setup', 'postgresql', 'openssl', 'nats-server', 'nft'],
     node: [
       '--test',
       '--test-concurrency=2',

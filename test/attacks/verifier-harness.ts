@@ -12,6 +12,7 @@ import { digest } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { loadCaConfig, loadVerifierConfig } from '@keylime/service/config';
 import { openLog } from '@keylime/service/log';
+import { revocationOptions } from '@keylime/service/options/verifier';
 import { type LyingAgent, type LyingAgentOptions, startLyingAgent } from '@keylime/testing/lying-agent';
 import { SIMULATED_BOOT_AGGREGATE } from '@keylime/testing/simulated-agent';
 import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
@@ -139,14 +140,14 @@ export type VerifierOptions = {
   readonly settings?: Readonly<Record<string, string>>;
   /** A process of its own, as operators run it, that can be killed; otherwise it runs in this one. */
   readonly process?: boolean;
+  /** Issues its certificates; otherwise a CA of its own. */
+  readonly ca?: TestCa;
 };
-
-const REVOCATIONS = ['enabled_revocation_notifications', 'webhook_url'];
 
 /** Starts a verifier that asks twenty times a second and gives up soon. */
 export async function startAttackedVerifier(options: VerifierOptions = {}): Promise<AttackedVerifier> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'keylime-attack-'));
-  const ca = await testCa();
+  const { ca = await testCa() } = options;
   const server = await ca.issue({ commonNames: ['server'], purpose: 'serverAuth', names: ['127.0.0.1'] });
   const client = await ca.issue({ commonNames: ['verifier'], purpose: 'clientAuth' });
   const admin = await ca.issue({ commonNames: ['client'], purpose: 'clientAuth' });
@@ -271,7 +272,7 @@ async function writeFolder(
       .filter(([name]) => inSection(name))
       .map(([name, value]) => `${name} = ${value}\n`)
       .join('');
-  const isRevocation = (name: string) => REVOCATIONS.includes(name);
+  const isRevocation = (name: string) => Object.hasOwn(revocationOptions, name);
   const text = `[verifier]\n${lines((name) => !isRevocation(name))}[revocations]\n${lines(isRevocation)}`;
   for (const name of ['ca.conf', 'logging.conf']) await writeFile(path.join(folder, name), '');
   await writeFile(path.join(folder, 'verifier.conf'), text);
@@ -362,6 +363,29 @@ function askAt(
     });
     request.end(payload);
   });
+}
+
+/** Enrols an agent of this name, lets it pass, has it measure what is not allowed, and waits for the verdict. */
+export async function offend(
+  verifier: AttackedVerifier,
+  id: string,
+  changes: Readonly<Record<string, unknown>> = {},
+): Promise<LyingAgent> {
+  const agent = await verifier.agent(id);
+  await verifier.enrol(agent, changes);
+  await verifier.until(id, ({ attestation_count }) => attestation_count > 0);
+  agent.machine.measure('/usr/bin/implant', Buffer.from('implant'));
+  await verifier.until(id, ({ operational_state }) => operational_state > GET_QUOTE);
+  return agent;
+}
+
+/** Resolves when `condition` holds; fails with `what` and the end of the log if it does not within twenty seconds. */
+export async function eventually(verifier: AttackedVerifier, what: string, condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) assert.fail(`${what}:\n${verifier.log().slice(-3000)}`);
+    await sleep(10);
+  }
 }
 
 /**

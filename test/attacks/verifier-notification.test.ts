@@ -6,7 +6,7 @@ import { createServer } from 'node:https';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type TestIdentity, testCa } from '@keylime/testing/test-certificates';
-import { type AttackedVerifier, freePort, GET_QUOTE, startAttackedVerifier } from './verifier-harness.ts';
+import { type AttackedVerifier, freePort, GET_QUOTE, offend, startAttackedVerifier } from './verifier-harness.ts';
 
 /*
  * Hole 11: an alarm goes to the receiver that was named, over the protocol that was named, and arrives, whatever happens
@@ -55,16 +55,6 @@ async function notifying(t: TestContext, url: string, process = false): Promise<
 
 const serverOf = (verifier: AttackedVerifier) =>
   verifier.ca.issue({ commonNames: ['receiver'], purpose: 'serverAuth', names: ['127.0.0.1', 'localhost'] });
-
-/** Has an agent of this name measure what is not allowed. */
-async function offend(verifier: AttackedVerifier, id: string, changes: Readonly<Record<string, unknown>> = {}) {
-  const agent = await verifier.agent(id);
-  await verifier.enrol(agent, changes);
-  await verifier.until(id, ({ attestation_count }) => attestation_count > 0);
-  agent.machine.measure('/usr/bin/implant', Buffer.from('implant'));
-  await verifier.until(id, ({ operational_state }) => operational_state > GET_QUOTE);
-  return agent;
-}
 
 const messageOf = ({ body }: Received) => JSON.parse(JSON.parse(body).msg) as Record<string, unknown>;
 

@@ -12,7 +12,7 @@ import type { Kysely } from 'kysely';
 import type { Agent } from './agent.ts';
 import { type AgentStore, insertAgent, sqlAgentStore } from './agent-store.ts';
 import { verifierMigrations } from './migrations.ts';
-import { type NewDelivery, type Outbox, sqlOutbox } from './notifications/outbox.ts';
+import { LONGEST_WAIT_MS, type NewDelivery, type Outbox, sqlOutbox } from './notifications/outbox.ts';
 import { acquireOwnership } from './ownership.ts';
 import { insertPolicy, type PolicyStore, sqlPolicyStore } from './policy-store.ts';
 import type { VerifierTables } from './tables.ts';
@@ -170,6 +170,18 @@ for (const [engine, url] of [
       assert.equal(two?.body, '2');
       await outbox.delivered(two.sequence);
       assert.equal(await outbox.nextDueMs([]), undefined);
+    });
+
+    test('[MUST] a clock that was set back holds up nothing that waits', async () => {
+      const agent = await enrolled('time-travel');
+      const at = 1_000_000_000_000;
+      await agents.saveRound(agent, agent, [delivery('time-travel', 'x', at)]);
+      const [first] = await outbox.due(at, 10, []);
+      assert.ok(first);
+      await outbox.failed(first.sequence, 'down', at + LONGEST_WAIT_MS);
+      assert.deepEqual(await outbox.due(at, 10, []), []);
+      assert.equal((await outbox.due(at - 1, 10, []))[0]?.body, 'x');
+      await outbox.delivered(first.sequence);
     });
 
     test('one process at a time is a verifier, and the next takes over when it is released', async () => {

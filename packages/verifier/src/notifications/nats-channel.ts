@@ -1,27 +1,17 @@
+import { connectNats, type NatsSettings } from '@keylime/service/nats-connection';
 import { JetStreamApiError, jetstream, jetstreamManager } from '@nats-io/jetstream';
-import { connect, credsAuthenticator, headers, type NatsConnection } from '@nats-io/transport-node';
+import { headers, type NatsConnection } from '@nats-io/transport-node';
 import { cloudEvent } from './cloud-event.ts';
 import type { Delivery } from './outbox.ts';
 
-export type NatsSettings = {
-  /** `nats://` or `tls://` URLs of one cluster. */
-  readonly servers: readonly string[];
+export type NatsChannelSettings = {
+  /** Asked at each connection. */
+  readonly connection: () => NatsSettings;
   /** Notifications go to `SUBJECT.TYPE`, such as `keylime.revocations.revocation`. */
   readonly subject: string;
-  /** The JetStream stream that keeps them; made if there is none that takes the subject. */
+  /** The JetStream stream that keeps them; made if there is none of this name. */
   readonly stream: string;
-  /** `.creds` text with JWT and NKey seed; undefined for servers that let everybody in. */
-  readonly credentials: string | undefined;
-  /** What to show and to trust, in PEM, asked at each connection; with `tls://`. */
-  readonly tls: (() => NatsTls) | undefined;
   readonly verifierId: string;
-};
-
-export type NatsTls = {
-  readonly ca: string;
-  readonly cert: string;
-  readonly key: string;
-  readonly passphrase: string | undefined;
 };
 
 export type NatsChannel = {
@@ -31,7 +21,6 @@ export type NatsChannel = {
 };
 
 const ANSWER_MS = 5_000;
-const CONNECT_MS = 5_000;
 /** How long JetStream knows a delivery again. */
 const DUPLICATE_WINDOW_NS = 10 * 60 * 1e9;
 /** How long it keeps a notification for agents that were away. */
@@ -41,21 +30,11 @@ const MAX_AGE_NS = 7 * 24 * 3600 * 1e9;
  * Publishes notifications on NATS JetStream as CloudEvents 1.0, structured JSON: at least once, for a stream keeps them for
  * agents that are away. Connects when there is something to say, again after every failure.
  */
-export function openNatsChannel(settings: NatsSettings): NatsChannel {
+export function openNatsChannel(settings: NatsChannelSettings): NatsChannel {
   let connection: Promise<NatsConnection> | undefined;
 
   async function open(): Promise<NatsConnection> {
-    const nats = await connect({
-      servers: [...settings.servers],
-      name: `keylime verifier ${settings.verifierId}`,
-      timeout: CONNECT_MS,
-      // The outbox tries again, and tells.
-      reconnect: false,
-      ...(settings.credentials !== undefined && {
-        authenticator: credsAuthenticator(Buffer.from(settings.credentials)),
-      }),
-      ...(settings.tls && { tls: settings.tls() }),
-    });
+    const nats = await connectNats(settings.connection());
     void nats.closed().then(() => {
       connection = undefined;
     });
@@ -97,7 +76,7 @@ export function openNatsChannel(settings: NatsSettings): NatsChannel {
 }
 
 /** Makes the stream if there is none of this name; one that an operator made is left as it is. */
-async function ensureStream(nats: NatsConnection, { stream, subject }: NatsSettings): Promise<void> {
+async function ensureStream(nats: NatsConnection, { stream, subject }: NatsChannelSettings): Promise<void> {
   const { streams } = await jetstreamManager(nats, { timeout: ANSWER_MS });
   const NO_SUCH_STREAM = 10059;
   try {

@@ -132,6 +132,50 @@ test('[MUST] a receiver that never answers holds up nobody else, and its own lat
   await notifier.close();
 });
 
+test('a clock that is set forward gives nothing up', async () => {
+  const clock = fakeClock();
+  const { outbox, put, rows } = memoryOutbox();
+  let up = false;
+  const taken: string[] = [];
+  const deliver: Deliver = async ({ body }) => {
+    if (!up) throw new Error('connection refused');
+    taken.push(body);
+  };
+  const notifier = openNotifier(outbox, deliver, settings, clock, silent);
+  put(delivery('a', 'x', clock.now() - 400 * 86_400_000));
+  notifier.wake();
+  await clock.advance(10_000);
+  assert.equal(rows()[0]?.dead, false);
+  up = true;
+  await clock.advance(60_000);
+  assert.deepEqual(taken, ['x']);
+  await notifier.close();
+});
+
+test('[MUST] while the outbox cannot be written nothing is lost, and the receiver is told the same ever more rarely', async () => {
+  const clock = fakeClock();
+  const { outbox, put, rows } = memoryOutbox();
+  let isFull = true;
+  let told = 0;
+  const full: Outbox = {
+    ...outbox,
+    delivered: async (sequence) => {
+      if (isFull) throw new Error('database or disk is full');
+      return outbox.delivered(sequence);
+    },
+  };
+  const notifier = openNotifier(full, async () => void told++, settings, clock, silent);
+  put(delivery('a', 'x', clock.now()));
+  notifier.wake();
+  await clock.advance(600_000);
+  assert.equal(rows().length, 1);
+  assert.ok(told > 5 && told < 20, `${told} times`);
+  isFull = false;
+  await clock.advance(60_000);
+  assert.equal(rows().length, 0);
+  await notifier.close();
+});
+
 test('what no attempt can mend is given up at once', async () => {
   const clock = fakeClock();
   const { outbox, put, rows } = memoryOutbox();

@@ -7,6 +7,7 @@ import { serviceCaPassword } from '@keylime/service/ca-password';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import { openServerClient } from '@keylime/service/http-client';
 import type { Log } from '@keylime/service/log';
+import type { NatsSettings } from '@keylime/service/nats-connection';
 import { replaceableClient } from '@keylime/service/replaceable-client';
 import type { Kysely } from 'kysely';
 import type { GroupWrite } from '../agent-store.ts';
@@ -122,11 +123,9 @@ async function openWay(channel: Channel, parts: NotificationsParts, wake: () => 
     }
     case 'nats':
       return openNatsChannel({
-        servers: revocations.nats_url,
+        connection: await natsConnection(parts),
         subject: revocations.nats_subject,
         stream: revocations.nats_stream,
-        credentials: await readCredentials(revocations.nats_credentials, workDir),
-        tls: natsTls(revocations.nats_url, parts),
         verifierId: config.uuid,
       });
     case 'webhook':
@@ -169,20 +168,18 @@ function openWebhook(url: URL, { config, material, usesOfTls, log }: Notificatio
   };
 }
 
-const readCredentials = async (file: string, workDir: string): Promise<string | undefined> =>
-  file === '' ? undefined : readFile(path.resolve(workDir, file), 'utf8');
-
-function natsTls(servers: readonly string[], { material, usesOfTls }: NotificationsParts) {
-  if (!servers.some((server) => server.startsWith('tls:'))) return undefined;
+async function natsConnection({ config, material, usesOfTls }: NotificationsParts): Promise<() => NatsSettings> {
+  const { nats_url: servers, nats_credentials: file } = config.revocations;
+  const credentials = file === '' ? undefined : await readFile(path.resolve(config.workDir, file), 'utf8');
   let current = material;
   usesOfTls.push((fresh) => {
     current = fresh;
   });
   return () => ({
-    ca: current.trustedServerCaPems.join('\n'),
-    cert: current.client.certPem,
-    key: current.client.keyPem,
-    passphrase: current.client.passphrase,
+    servers,
+    name: `keylime verifier ${config.uuid}`,
+    credentials,
+    tls: { trustedCas: current.trustedServerCaPems, certificate: current.client },
   });
 }
 
