@@ -27,7 +27,10 @@ before(async () => {
     names: subjectNames(['m7']),
   });
   const pem = readFileSync(certificatePath, 'utf8');
-  certificate = { serial: BigInt(`0x${new X509Certificate(pem).serialNumber}`).toString(), subject: subjectText(pem) };
+  certificate = {
+    serial: BigInt(`0x${new X509Certificate(pem).serialNumber}`).toString(),
+    subject: subjectText(new X509Certificate(pem)),
+  };
 });
 
 const OFF = { revocation_block_peer: false, revocation_crl_ca_dir: undefined, revocation_crl_ca_password: '' };

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { REVOCATION_REASONS, type RevocationReason } from '@keylime/pki/crl-file';
+import { REVOCATION_REASONS, type RevocationReason } from '@keylime/pki/crl';
 import type { Purpose } from '@keylime/pki/issue';
 import { KEY_TYPES, type KeyType } from '@keylime/pki/private-key';
 

@@ -1,6 +1,6 @@
 import { DecodeError } from '@keylime/core/codec';
+import { DER, type DerElement, oidText, readElement, readElements } from '@keylime/core/der';
 import type { Certificate } from './certificate.ts';
-import { DER, type DerElement, oidText, readElement, readElements } from './der.ts';
 
 /** Object identifiers of RFC 5280 section 4.2 and of the TCG OID registry. */
 export const OID = {

@@ -1,8 +1,17 @@
 import { createPublicKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { parseBase64 } from '@keylime/core/base64';
 import { DecodeError } from '@keylime/core/codec';
+import {
+  DER,
+  type DerElement,
+  derProblem,
+  expectTag,
+  oidText,
+  readElement,
+  readElements,
+  timeOf,
+} from '@keylime/core/der';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
-import { DER, type DerElement, derProblem, expectTag, oidText, readElement, readElements, timeOf } from './der.ts';
 
 export type Extension = { readonly critical: boolean; readonly value: Buffer };
 

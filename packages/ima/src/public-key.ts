@@ -1,8 +1,8 @@
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto';
+import { DER, readElement } from '@keylime/core/der';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { readCertificate } from '@keylime/identity/certificate';
 import { OID } from '@keylime/identity/certificate-extensions';
-import { DER, readElement } from '@keylime/identity/der';
 
 /** A key that can check signatures of files: RSA, or ECDSA on one of `SIGNATURE_CURVES`. */
 export type VerificationKey = {

@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { createSecureContext } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { ensureCa, ensureCertificate, ensureClientCertificate, ensureServerCertificate } from './ca-folder.ts';
-import { DEFAULT_CA_OPTIONS } from './issue.ts';
+import { DEFAULT_CA_OPTIONS } from './ca-options.ts';
 import { decryptKeyStore } from './key-store.ts';
 import type { CaFolder } from './open-ca.ts';
 import { PkiError, type PkiErrorCode } from './pki-error.ts';

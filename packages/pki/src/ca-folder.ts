@@ -1,9 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type CaOptions, DEFAULT_CA_OPTIONS } from './ca-options.ts';
 import { decimalSerial, isCrlFresh, readCrl, writeCrl } from './crl-file.ts';
 import { withFolderLock } from './folder-lock.ts';
-import { type CaOptions, DEFAULT_CA_OPTIONS, issueCaCertificate, issueCertificate, type Purpose } from './issue.ts';
+import type { Purpose } from './issue.ts';
 import { isCertificateName } from './key-store.ts';
 import {
   CA_CERTIFICATE,
@@ -22,7 +23,6 @@ import { PkiError } from './pki-error.ts';
 import { findPrivateKey, generateKeyOf, type KeyType, privateKeyPem, publicKeyPem } from './private-key.ts';
 import { findFile, makePrivateFolder, PRIVATE_FILE_MODE, PUBLIC_FILE_MODE, replaceFile } from './safe-files.ts';
 import { type SubjectNames, subjectNames } from './subject-names.ts';
-import type * as x509 from './x509.ts';
 
 /** What was done about a certificate. */
 export type Provision = 'kept' | 'created' | 'renewed';
@@ -66,7 +66,7 @@ export async function ensureCa(folder: CaFolder): Promise<CaFiles> {
     await keepCrlFresh(folder, certificate);
     return {
       certificatePath: join(folder.dir, CA_CERTIFICATE),
-      certificatePem: `${certificate.toString('pem')}\n`,
+      certificatePem: certificate.toString(),
       provision,
     };
   });
@@ -155,12 +155,17 @@ const pathsOf = (folder: CaFolder, name: string) => ({
   privateKeyPath: join(folder.dir, `${name}-private.pem`),
 });
 
+/** Loads the X.509 library, which takes longer than the rest of a program that finds its certificates in place. */
+const loadIssue = () => import('./issue.ts');
+
 const optionsOf = (folder: CaFolder): CaOptions => folder.options ?? DEFAULT_CA_OPTIONS;
 
 async function createCa(folder: CaFolder): Promise<void> {
   const options = optionsOf(folder);
   const key = await generateKeyOf(options.keyType, options.bits);
-  const certificate = await issueCaCertificate(key, options, nowOf(folder));
+  const { issueCaCertificate } = await loadIssue();
+  const issued = await issueCaCertificate(key, options, nowOf(folder));
+  const certificate = new X509Certificate(Buffer.from(issued.rawData));
   await writeKeyStore(folder, {
     caKeyPem: privateKeyPem(key),
     lastSerial: 1,
@@ -170,7 +175,7 @@ async function createCa(folder: CaFolder): Promise<void> {
   await replaceFile(join(folder.dir, CA_PUBLIC_KEY), publicKeyPem(key), PUBLIC_FILE_MODE);
   await writeCrl(folder.dir, { certificate, key }, [], nowOf(folder));
   // Last, because its presence says that the CA is complete.
-  await replaceFile(join(folder.dir, CA_CERTIFICATE), `${certificate.toString('pem')}\n`, PUBLIC_FILE_MODE);
+  await replaceFile(join(folder.dir, CA_CERTIFICATE), certificate.toString(), PUBLIC_FILE_MODE);
 }
 
 /** The certificate goes first, whose absence says that there is no CA. */
@@ -184,10 +189,11 @@ async function deleteCa(dir: string): Promise<void> {
 
 async function issueInto(
   folder: CaFolder,
-  ca: x509.X509Certificate,
+  ca: X509Certificate,
   { name, purposes, names, keyPassword, keyType }: CertificateRequest,
-): Promise<x509.X509Certificate> {
+): Promise<{ readonly notAfter: Date }> {
   const options = optionsOf(folder);
+  const { issueCertificate } = await loadIssue();
   const { issuer, store } = await openCa(folder, ca);
   const serial = store.lastSerial + 1;
   const key = await generateKeyOf(keyType ?? options.keyType, options.bits);
@@ -205,7 +211,7 @@ async function issueInto(
   return certificate;
 }
 
-async function keepCrlFresh(folder: CaFolder, ca: x509.X509Certificate): Promise<void> {
+async function keepCrlFresh(folder: CaFolder, ca: X509Certificate): Promise<void> {
   const now = nowOf(folder);
   // A CA whose key is kept elsewhere publishes its CRL itself.
   const hasKey = (await findFile(join(folder.dir, KEY_STORE))) !== undefined;
@@ -214,9 +220,8 @@ async function keepCrlFresh(folder: CaFolder, ca: x509.X509Certificate): Promise
   await writeCrl(folder.dir, issuer, store.revokedSerials, now);
 }
 
-function isUsable(certificate: X509Certificate, ca: x509.X509Certificate, names: SubjectNames, now: Date): boolean {
-  const issuer = new X509Certificate(Buffer.from(ca.rawData));
-  if (!certificate.checkIssued(issuer) || !certificate.verify(issuer.publicKey)) return false;
+function isUsable(certificate: X509Certificate, ca: X509Certificate, names: SubjectNames, now: Date): boolean {
+  if (!certificate.checkIssued(ca) || !certificate.verify(ca.publicKey)) return false;
   if (now >= renewalDate(certificate)) return false;
   return (
     names.dns.every((name) => certificate.checkHost(name, { subject: 'never' }) !== undefined) &&

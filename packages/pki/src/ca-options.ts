@@ -1,5 +1,36 @@
-import type { CaOptions } from './issue.ts';
 import type { KeyType } from './private-key.ts';
+
+/** Options of the automatic CA, named in `[ca]` of the configuration (spec 07 section 2.2). */
+export type CaOptions = {
+  readonly country: string;
+  readonly caName: string;
+  readonly state: string;
+  readonly locality: string;
+  readonly organization: string;
+  readonly organizationalUnit: string;
+  readonly caLifetimeDays: number;
+  readonly lifetimeDays: number;
+  /** Of the CA's and the certificates' keys. [compat] The existing services issue with an RSA key only. */
+  readonly keyType: KeyType;
+  /** Size of RSA keys. */
+  readonly bits: number;
+  /** CRL distribution point that stands in every certificate. */
+  readonly crlUrl: string;
+};
+
+export const DEFAULT_CA_OPTIONS: CaOptions = {
+  country: 'US',
+  caName: 'Keylime Certificate Authority',
+  state: 'MA',
+  locality: 'Lexington',
+  organization: 'Keylime',
+  organizationalUnit: '53',
+  caLifetimeDays: 3650,
+  lifetimeDays: 365,
+  keyType: 'rsa',
+  bits: 2048,
+  crlUrl: 'http://localhost:38080/crl',
+};
 
 /** `[ca]` of the configuration by the names of the file (spec 07 section 2.2). */
 export type CaSettings = {

@@ -1,4 +1,3 @@
-import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { isCrlFresh, writeCrl } from './crl-file.ts';
 import { withFolderLock } from './folder-lock.ts';
@@ -19,7 +18,7 @@ export async function importCaKey(folder: CaFolder, pem: string, lastSerial: num
   await makePrivateFolder(folder.dir);
   await withFolderLock(folder.dir, async () => {
     const certificate = await readCaCertificate(folder);
-    if (!new X509Certificate(Buffer.from(certificate.rawData)).checkPrivateKey(key)) {
+    if (!certificate.checkPrivateKey(key)) {
       throw new PkiError('key_mismatch', `The key to be imported is not the one of the certificate in ${folder.dir}.`);
     }
     const old = await findKeyStore(folder);

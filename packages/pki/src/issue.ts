@@ -1,45 +1,14 @@
-import { createPublicKey, type KeyObject, randomBytes, type webcrypto } from 'node:crypto';
+import { createPublicKey, type KeyObject, randomBytes, type webcrypto, type X509Certificate } from 'node:crypto';
+import type { CaOptions } from './ca-options.ts';
+import type { Revoked } from './crl.ts';
 import { PkiError } from './pki-error.ts';
-import type { KeyType } from './private-key.ts';
 import type { SubjectNames } from './subject-names.ts';
 import * as x509 from './x509.ts';
-
-/** Options of the automatic CA, named in `[ca]` of the configuration (spec 07 section 2.2). */
-export type CaOptions = {
-  readonly country: string;
-  readonly caName: string;
-  readonly state: string;
-  readonly locality: string;
-  readonly organization: string;
-  readonly organizationalUnit: string;
-  readonly caLifetimeDays: number;
-  readonly lifetimeDays: number;
-  /** Of the CA's and the certificates' keys. [compat] The existing services issue with an RSA key only. */
-  readonly keyType: KeyType;
-  /** Size of RSA keys. */
-  readonly bits: number;
-  /** CRL distribution point that stands in every certificate. */
-  readonly crlUrl: string;
-};
-
-export const DEFAULT_CA_OPTIONS: CaOptions = {
-  country: 'US',
-  caName: 'Keylime Certificate Authority',
-  state: 'MA',
-  locality: 'Lexington',
-  organization: 'Keylime',
-  organizationalUnit: '53',
-  caLifetimeDays: 3650,
-  lifetimeDays: 365,
-  keyType: 'rsa',
-  bits: 2048,
-  crlUrl: 'http://localhost:38080/crl',
-};
 
 /** What a certificate is for; its extended key usage says nothing else. One without a purpose has no such extension. */
 export type Purpose = 'serverAuth' | 'clientAuth';
 
-export type Issuer = { readonly certificate: x509.X509Certificate; readonly key: KeyObject };
+export type Issuer = { readonly certificate: X509Certificate; readonly key: KeyObject };
 
 const DAY_MS = 86_400_000;
 const CRL_NUMBER = '2.5.29.20';
@@ -97,14 +66,15 @@ export async function issueCertificate(request: {
   readonly now: Date;
 }): Promise<x509.X509Certificate> {
   const { issuer, options } = request;
+  const ca = certificateOf(issuer);
   const publicKey = await x509PublicKey(request.key);
   const { notBefore, notAfter } = validity(request.now, options.lifetimeDays);
   return x509.X509CertificateGenerator.create({
     serialNumber: serialHex(request.serial),
     subject: distinguishedName(options, request.commonName),
-    issuer: issuer.certificate.subjectName,
+    issuer: ca.subjectName,
     notBefore,
-    notAfter: new Date(Math.min(notAfter.getTime(), issuer.certificate.notAfter.getTime())),
+    notAfter: new Date(Math.min(notAfter.getTime(), ca.notAfter.getTime())),
     publicKey,
     signingKey: await signingKey(issuer.key),
     signingAlgorithm: signingAlgorithm(issuer.key),
@@ -115,7 +85,7 @@ export async function issueCertificate(request: {
       subjectAlternativeNames(request.names),
       new x509.CRLDistributionPointsExtension([options.crlUrl]),
       await x509.SubjectKeyIdentifierExtension.create(publicKey),
-      await authorityKeyIdentifier(issuer.certificate),
+      await authorityKeyIdentifier(ca),
     ],
   });
 }
@@ -143,13 +113,6 @@ export async function issueSelfSignedCertificate(request: {
   });
 }
 
-/** A certificate that a CRL lists. `serial` is decimal. */
-export type Revoked = {
-  readonly serial: string;
-  readonly revokedAt: Date;
-  readonly reason?: x509.X509CrlReason | undefined;
-};
-
 /** A CRL of the whole list of revoked certificates, valid until `nextUpdate`; `number` must grow from one to the next. */
 export async function issueCrl(request: {
   readonly issuer: Issuer;
@@ -158,8 +121,9 @@ export async function issueCrl(request: {
   readonly now: Date;
   readonly nextUpdate: Date;
 }): Promise<x509.X509Crl> {
+  const ca = certificateOf(request.issuer);
   return x509.X509CrlGenerator.create({
-    issuer: request.issuer.certificate.subjectName,
+    issuer: ca.subjectName,
     thisUpdate: request.now,
     nextUpdate: request.nextUpdate,
     signingAlgorithm: signingAlgorithm(request.issuer.key),
@@ -170,12 +134,12 @@ export async function issueCrl(request: {
       // RFC 5280 5.3.1: a reason that says nothing is left out.
       ...(reason ? { reason } : {}),
     })),
-    extensions: [
-      await authorityKeyIdentifier(request.issuer.certificate),
-      new x509.Extension(CRL_NUMBER, false, derInteger(request.number)),
-    ],
+    extensions: [await authorityKeyIdentifier(ca), new x509.Extension(CRL_NUMBER, false, derInteger(request.number))],
   });
 }
+
+const certificateOf = ({ certificate }: Issuer): x509.X509Certificate =>
+  new x509.X509Certificate(Uint8Array.from(certificate.raw));
 
 /** `days` days from `now`, in whole seconds as certificates have them. */
 export function validity(now: Date, days: number): { readonly notBefore: Date; readonly notAfter: Date } {

@@ -1,12 +1,12 @@
 import { X509Certificate } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CaOptions, Issuer } from './issue.ts';
+import type { CaOptions } from './ca-options.ts';
+import type { Issuer } from './issue.ts';
 import { decryptKeyStore, encryptKeyStore, type KeyStore } from './key-store.ts';
 import { PkiError } from './pki-error.ts';
 import { parsePrivateKey } from './private-key.ts';
 import { findFile, isErrno, PRIVATE_FILE_MODE, replaceFile } from './safe-files.ts';
-import * as x509 from './x509.ts';
 
 /** The CA's folder and what is needed to use it; layout of the existing services (spec 07 sections 6.2 and 7). */
 export type CaFolder = {
@@ -34,7 +34,7 @@ export const hasCa = async (dir: string): Promise<boolean> => (await findFile(jo
 /** The CA's certificate with the key and the rest of its key store; throws `PkiError` if they do not belong together. */
 export async function openCa(
   folder: CaFolder,
-  certificate: x509.X509Certificate,
+  certificate: X509Certificate,
 ): Promise<{ readonly issuer: Issuer; readonly store: KeyStore }> {
   const path = join(folder.dir, KEY_STORE);
   const store = await findKeyStore(folder);
@@ -42,7 +42,7 @@ export async function openCa(
     throw new PkiError('ca_incomplete', `${path} is missing: without the CA's key no certificate can be issued.`);
   }
   const key = parsePrivateKey(store.caKeyPem, `the CA key in ${path}`);
-  if (!new X509Certificate(Buffer.from(certificate.rawData)).checkPrivateKey(key)) {
+  if (!certificate.checkPrivateKey(key)) {
     throw new PkiError('key_mismatch', `${path} holds another key than the one of ${CA_CERTIFICATE}.`);
   }
   return { issuer: { certificate, key }, store };
@@ -60,20 +60,15 @@ export async function writeKeyStore(folder: CaFolder, store: KeyStore): Promise<
 }
 
 /** Throws `PkiError` `ca_incomplete`, `malformed_certificate` or `ca_expired`. */
-export async function readCaCertificate(folder: CaFolder): Promise<x509.X509Certificate> {
+export async function readCaCertificate(folder: CaFolder): Promise<X509Certificate> {
   const path = join(folder.dir, CA_CERTIFICATE);
-  const pem = await findFile(path);
-  if (pem === undefined) throw new PkiError('ca_incomplete', `${path} is missing: there is no CA in this folder.`);
-  let certificate: x509.X509Certificate;
-  try {
-    certificate = new x509.X509Certificate(pem.toString('latin1'));
-  } catch (cause) {
-    throw new PkiError('malformed_certificate', `${path} is not a certificate in PEM.`, { cause });
+  const certificate = await findCertificate(path);
+  if (certificate === undefined) {
+    throw new PkiError('ca_incomplete', `${path} is missing: there is no CA in this folder.`);
   }
-  if (certificate.notAfter <= nowOf(folder)) {
-    throw new PkiError('ca_expired', `${path} expired at ${certificate.notAfter.toISOString()}: a new CA is needed.`);
-  }
-  return certificate;
+  const { validToDate: notAfter } = certificate;
+  if (notAfter > nowOf(folder)) return certificate;
+  throw new PkiError('ca_expired', `${path} expired at ${notAfter.toISOString()}: a new CA is needed.`);
 }
 
 /** The certificate in the file at `path`, or `undefined` if there is none; throws `PkiError` `malformed_certificate`. */
@@ -99,7 +94,7 @@ export type IssuedCertificate = {
  * those that were not replaced by later ones of the same name are there.
  */
 export async function issuedCertificates(folder: CaFolder): Promise<readonly IssuedCertificate[]> {
-  const ca = new X509Certificate(Buffer.from((await readCaCertificate(folder)).rawData));
+  const ca = await readCaCertificate(folder);
   const found = new Map<bigint, IssuedCertificate>();
   const add = async (path: string, name: string | undefined) => {
     const certificate = await findCertificate(path);

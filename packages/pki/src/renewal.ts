@@ -1,9 +1,10 @@
-import type { KeyObject, X509Certificate } from 'node:crypto';
+import { type KeyObject, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { type CertificateFiles, createCertificate, renewalDate } from './ca-folder.ts';
+import { DEFAULT_CA_OPTIONS } from './ca-options.ts';
 import { decimalSerial, readCrl, writeCrl } from './crl-file.ts';
 import { withFolderLock } from './folder-lock.ts';
-import { DEFAULT_CA_OPTIONS, issueCaCertificate, type Purpose } from './issue.ts';
+import { issueCaCertificate, type Purpose } from './issue.ts';
 import {
   CA_CERTIFICATE,
   type CaFolder,
@@ -62,10 +63,11 @@ export async function renewCaCertificate(folder: CaFolder): Promise<void> {
     const { key } = issuer;
     const serial = store.lastSerial + 1;
     const options = folder.options ?? DEFAULT_CA_OPTIONS;
-    const certificate = await issueCaCertificate(key, options, nowOf(folder), serial, issuer.certificate.subjectName);
+    const { subjectName } = new x509.X509Certificate(Uint8Array.from(issuer.certificate.raw));
+    const issued = await issueCaCertificate(key, options, nowOf(folder), serial, subjectName);
+    const certificate = new X509Certificate(Buffer.from(issued.rawData));
     await writeKeyStore(folder, { ...store, lastSerial: serial });
-    const pem = `${certificate.toString('pem')}\n`;
-    await replaceFile(join(folder.dir, CA_CERTIFICATE), pem, PUBLIC_FILE_MODE);
+    await replaceFile(join(folder.dir, CA_CERTIFICATE), certificate.toString(), PUBLIC_FILE_MODE);
     await writeCrl(folder.dir, { certificate, key }, store.revokedSerials, nowOf(folder));
   });
 }

@@ -1,5 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
-import { decimalSerial, isCrlFresh, type RevocationReason, readCrl, writeCrl } from './crl-file.ts';
+import type { RevocationReason } from './crl.ts';
+import { decimalSerial, isCrlFresh, readCrl, writeCrl } from './crl-file.ts';
 import { withFolderLock } from './folder-lock.ts';
 import {
   type CaFolder,
@@ -54,7 +55,7 @@ export async function revokeMachine(
   return withFolderLock(folder.dir, async () => {
     const issued = await issuedCertificates(folder);
     const named = issued.find(({ certificate }) => decimalSerial(certificate) === machine.serial);
-    const same = issued.filter(({ certificate }) => subjectText(certificate.toString()) === machine.subject);
+    const same = issued.filter(({ certificate }) => subjectText(certificate) === machine.subject);
     // A certificate whose file is gone, as the existing programs replace them, must at least have a successor.
     if (named === undefined ? same.length === 0 : !same.includes(named)) {
       throw new PkiError(

@@ -1,27 +1,10 @@
-import * as x509 from './x509.ts';
+import type { X509Certificate } from 'node:crypto';
 
 /**
  * The subject of a certificate as text (RFC 4514): the last part first, separated by commas, as the existing tenant sends
  * it: `OU=53,O=Keylime,L=Lexington,ST=MA,CN=<id>,C=US`.
  */
-export function subjectText(certificatePem: string): string {
-  const parts = new x509.X509Certificate(certificatePem).subjectName.toJSON();
-  return parts
-    .map((part) =>
-      Object.entries(part)
-        .flatMap(([type, values]) => values.map((value) => `${type}=${escaped(plain(value))}`))
-        .join('+'),
-    )
-    .reverse()
-    .join(',');
+export function subjectText({ subject }: X509Certificate): string {
+  // Node's text has one part in a line, the first one first, with what RFC 2253 escapes and line ends escaped.
+  return subject.split('\n').reverse().join(',').replaceAll(' + ', '+');
 }
-
-const plain = (value: string | Record<string, string>): string =>
-  typeof value === 'string' ? value : (Object.values(value)[0] ?? '');
-
-const escaped = (value: string): string =>
-  value
-    .replace(/[\\",+;<>]/g, '\\$&')
-    .replaceAll('\0', '\\00')
-    .replace(/^[ #]/, '\\$&')
-    .replace(/ $/, '\\ ');

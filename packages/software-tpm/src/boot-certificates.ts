@@ -1,4 +1,5 @@
-import { DEFAULT_CA_OPTIONS, issueCaCertificate } from '@keylime/pki/issue';
+import { DEFAULT_CA_OPTIONS } from '@keylime/pki/ca-options';
+import { issueCaCertificate } from '@keylime/pki/issue';
 import { generateP256Key } from '@keylime/pki/private-key';
 import * as x509 from '@keylime/pki/x509';
 

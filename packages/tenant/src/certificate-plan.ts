@@ -5,8 +5,8 @@ import { pythonJson } from '@keylime/api/python-json';
 import type { AgentId } from '@keylime/core/agent-id';
 import { type NewEntry, storedZip } from '@keylime/payload/archive';
 import { ensureCa, ensureCertificate } from '@keylime/pki/ca-folder';
-import { certificatePackage } from '@keylime/pki/certificate-package';
-import type { CaOptions } from '@keylime/pki/issue';
+import type { CaOptions } from '@keylime/pki/ca-options';
+import { certificatePackages } from '@keylime/pki/certificate-package';
 import { isCertificateName } from '@keylime/pki/key-store';
 import { type CaFolder, findCertificate, findKeyStore, hasCa } from '@keylime/pki/open-ca';
 import { PkiError } from '@keylime/pki/pki-error';
@@ -80,8 +80,7 @@ export async function planCertificatePackage(
         const notifier = { name: NOTIFIER, purposes: [], names: subjectNames([NOTIFIER]), keyType: 'rsa' } as const;
         await ensureCertificate(folder, notifier);
 
-        const own = await certificatePackage(folder, id);
-        const { certificatePem, privateKeyPem } = await certificatePackage(folder, NOTIFIER);
+        const [own, { certificatePem, privateKeyPem }] = await certificatePackages(folder, [id, NOTIFIER]);
         const files = [...own.files, { name: NOTIFIER_CERTIFICATE, content: Buffer.from(certificatePem) }, ...included];
         refuseTwice(files);
         const archive = await storedZip(files, settings.now);

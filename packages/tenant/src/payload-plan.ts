@@ -69,7 +69,7 @@ export async function planPayload(
     return { seal: async () => ({ ...encrypt(content, maxPayloadBytes), revocationKey: '', metadata: '{}' }) };
   }
   if (given.caDir === undefined) return undefined;
-  // The X.509 library takes longer to load than most commands to run.
+  // Late: what makes certificates is loaded where they are wanted.
   const { planCertificatePackage } = await import('./certificate-plan.ts');
   const plan = await planCertificatePackage(given.caDir, given.includeDir, settings.certificates, agentId());
   return {

@@ -2,7 +2,8 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CodedError } from '@keylime/core/coded-error';
-import { type CaOptions, issueSelfSignedCertificate } from '@keylime/pki/issue';
+import type { CaOptions } from '@keylime/pki/ca-options';
+import { issueSelfSignedCertificate } from '@keylime/pki/issue';
 import { generateRsaKey, privateKeyPem } from '@keylime/pki/private-key';
 import {
   createFile,

@@ -1,4 +1,4 @@
-import { DecodeError } from '@keylime/core/codec';
+import { DecodeError } from './codec.ts';
 
 /** One ASN.1 element: its identifier octet, its content and all its bytes. The buffers are views of the input. */
 export type DerElement = { readonly tag: number; readonly content: Buffer; readonly bytes: Buffer };
