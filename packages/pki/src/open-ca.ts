@@ -48,10 +48,18 @@ export async function openCa(
   return { issuer: { certificate, key }, store };
 }
 
+/** Decrypting is slow on purpose: what was decrypted for a folder is kept as long as the caller keeps `folder`. */
+const decrypted = new WeakMap<CaFolder, { readonly text: string; readonly store: KeyStore }>();
+
 /** The decrypted key store of the folder, or `undefined` if there is none. */
 export async function findKeyStore(folder: CaFolder): Promise<KeyStore | undefined> {
-  const text = await findFile(join(folder.dir, KEY_STORE));
-  return text && decryptKeyStore(text.toString('utf8'), folder.password || DEFAULT_CA_PASSWORD);
+  const text = (await findFile(join(folder.dir, KEY_STORE)))?.toString('utf8');
+  if (text === undefined) return undefined;
+  const known = decrypted.get(folder);
+  if (known?.text === text) return known.store;
+  const store = await decryptKeyStore(text, folder.password || DEFAULT_CA_PASSWORD);
+  decrypted.set(folder, { text, store });
+  return store;
 }
 
 export async function writeKeyStore(folder: CaFolder, store: KeyStore): Promise<void> {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { isRevocationSigned, signRevocation } from '@keylime/payload/revocation-signature';
-import { DEFAULT_CA_OPTIONS } from '@keylime/pki/issue';
+import { DEFAULT_CA_OPTIONS } from '@keylime/pki/ca-options';
 import { openRevocationSigner, type RevocationSigner } from './revocation-signer.ts';
 
 const DAY_MS = 86_400_000;
