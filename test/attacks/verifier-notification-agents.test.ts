@@ -3,6 +3,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject,
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isRevocationSigned } from '@keylime/payload/revocation-signature';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
 import { type AttackedVerifier, eventually, offend, startAttackedVerifier } from './verifier-harness.ts';
@@ -148,4 +149,45 @@ test('a machine without an ear for notifications is given up at once, and only t
   await eventually(verifier, 'the peer was not told', () => isTold('offender')(well));
   await offend(verifier, 'offender-2');
   await eventually(verifier, 'the peer was not told', () => isTold('offender-2')(well));
+});
+
+test('what was given up is shown with its reason, sent again when an operator says so, or forgotten', async (t) => {
+  const verifier = await telling(t);
+  const deaf = await peerOf(verifier, 'deaf');
+  deaf.lie(onNotification((_, response) => response.writeHead(404).end('{"code":404,"status":"Not Found"}')));
+  await offend(verifier, 'offender-1');
+  await offend(verifier, 'offender-2');
+  const dead = async () => {
+    const { results } = await verifier.ask({ path: '/v2.6/notifications/dead' });
+    return results.dead as unknown as readonly Readonly<Record<string, unknown>>[];
+  };
+  for (let n = 0; n < 500 && (await dead()).length < 2; n++) await sleep(10);
+  const [first, second] = await dead();
+  assert.ok(first && second);
+  const { id, notification_id, created, ...shown } = first;
+  assert.deepEqual(shown, {
+    agent_id: 'offender-1',
+    channel: 'agent',
+    target: 'deaf',
+    attempts: 1,
+    error: 'agent deaf answered 404 to a revocation: Not Found',
+  });
+  assert.deepEqual((await verifier.ask({ path: '/v2.6/notifications' })).results, { waiting: [], dead: 2 });
+  assert.deepEqual((await verifier.ask({ path: `/v2.6/notifications/dead?after=${second.id}` })).results, { dead: [] });
+
+  const replay = (json: unknown) => verifier.ask({ method: 'POST', path: '/v2.6/notifications/dead/replay', json });
+  for (const wrong of [undefined, {}, { ids: [] }, { ids: ['1'] }, { ids: 'everything' }, { ids: [-1] }, [1]]) {
+    assert.equal((await replay(wrong)).code, 400, JSON.stringify(wrong));
+  }
+  deaf.lie();
+  assert.deepEqual((await replay({ ids: [id] })).results, { replayed: 1 });
+  await eventually(verifier, 'it was not sent again', () => deaf.told.length === 1);
+  assert.equal(JSON.parse(deaf.told[0]?.msg ?? '').notification_id, notification_id);
+  const discard = () => verifier.ask({ method: 'DELETE', path: `/v2.6/notifications/dead/${second.id}` });
+  assert.equal((await discard()).code, 200);
+  assert.equal((await discard()).code, 404);
+  assert.deepEqual((await replay({ ids: 'all' })).results, { replayed: 0 });
+  const { certificates } = (await verifier.ask({ path: '/v2.6/notifications/certificates' })).results;
+  const published = await readFile(path.join(verifier.folder, 'revocation_keys', 'certificates.pem'), 'utf8');
+  assert.equal(certificates, published);
 });

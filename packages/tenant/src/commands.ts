@@ -3,6 +3,7 @@ import type { Json } from '@keylime/core/json';
 import { enrol } from './enrolment.ts';
 import { confirmKey, handOver } from './handover.ts';
 import { identify } from './identify.ts';
+import { notificationCommands } from './notification-commands.ts';
 import { REGISTERED, shownStatus } from './operational-state.ts';
 import { printJson } from './output.ts';
 import { planPayload, withDelivery } from './payload-plan.ts';
@@ -187,6 +188,7 @@ export const COMMANDS: { readonly [name: string]: Command } = {
   bulkinfo: { help: 'show what the verifier knows of all its agents', run: bulkinfo },
   regdelete: { help: 'take an agent out of the registrar', run: regdelete },
   ...policyCommands,
+  ...notificationCommands,
   addmbpolicy: notYet('addmbpolicy'),
   updatembpolicy: notYet('updatembpolicy'),
   showmbpolicy: notYet('showmbpolicy'),

@@ -97,6 +97,13 @@ export const OPTIONS = {
   signatureKeyUrls: keyOption('-url', 'where to load a key from'),
   signatureKeySigUrls: keyOption('-sig-url', 'where to load its detached signature from'),
   signatureKeySigUrlKeys: keyOption('-sig-url-key', 'key that made that signature'),
+  notification: {
+    flags: ['--notification'],
+    kind: 'list',
+    metavar: 'N',
+    exactOnly: true,
+    help: 'replay: number of a notification that deadletters shows, or all',
+  },
   noHostnameCheck: {
     flags: ['--no-hostname-check'],
     kind: 'flag',

@@ -27,14 +27,16 @@ import { judgeHereOrElsewhere } from './judge-elsewhere.ts';
 import { keyShareVault, readKeyShareKeys } from './key-share-vault.ts';
 import { decodeStoredMbPolicy } from './mb-policy.ts';
 import { verifierMigrations } from './migrations.ts';
+import { sqlDeadLetters } from './notifications/dead-letters.ts';
 import { openNotifications } from './notifications/open-notifications.ts';
-import { openRevocationSigner } from './notifications/revocation-signer.ts';
+import { openRevocationSigner, rotateOnTime } from './notifications/revocation-signer.ts';
 import { acquireOwnership } from './ownership.ts';
 import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
 import { sqlPolicyStore } from './policy-store.ts';
 import { agentRoutes } from './routes/agents.ts';
 import { mbPolicyRoutes } from './routes/mb-policies.ts';
+import { notificationRoutes } from './routes/notifications.ts';
 import { runtimePolicyRoutes } from './routes/runtime-policies.ts';
 import { verifyRoutes } from './routes/verify.ts';
 import { versionRoutes } from './routes/versions.ts';
@@ -155,6 +157,8 @@ export async function startVerifier(
       lifetimeDays: config.revocations.signing_key_lifetime,
       now: new Date(),
     });
+    const rotation = await rotateOnTime(signer, log);
+    closers.unshift(async () => rotation.close());
     const connect = ({ ip, port, mtlsCert }: Agent) =>
       agentConnection(clients.open({ host: ip, port, pinnedCertificatePem: mtlsCert }));
     const notifications = await openNotifications({
@@ -224,6 +228,14 @@ export async function startVerifier(
     forVersions(app, versions, agentRoutes({ agents, write, policies, mbPolicies, bootPolicies, engine, settings }));
     forVersions(app, versions, runtimePolicyRoutes({ store: policyStore, registry: policies, settings }));
     forVersions(app, versions, mbPolicyRoutes({ store: mbPolicyStore, registry: mbPolicies, bootPolicies }));
+    const deadLetters = sqlDeadLetters(db, write, verifierId);
+    const { wake } = notifications;
+    const { certificates: signingCertificates } = signer;
+    forVersions(
+      app,
+      versions,
+      notificationRoutes({ deadLetters, certificates: signingCertificates, wake, clock: systemClock }),
+    );
     forVersions(app, versions, verifyRoutes({ agents, pool: publicPool, bootPolicies }));
     const address = await listenOn(app, { host: config.ip, port: config.port });
     closers.unshift(() => app.close());

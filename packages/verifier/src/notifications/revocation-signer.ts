@@ -13,6 +13,7 @@ import {
   PUBLIC_FILE_MODE,
   replaceFile,
 } from '@keylime/pki/safe-files';
+import type { Log } from '@keylime/service/log';
 
 /** The verifier's own keys for notifications about agents that were enrolled without one. */
 export type RevocationSigner = {
@@ -90,6 +91,25 @@ export async function openRevocationSigner(options: {
       return true;
     },
   };
+}
+
+const ROTATION_CHECK_MS = 3_600_000;
+
+/** Has the keys rotate when their time has come: now, and then looked after every hour. */
+export async function rotateOnTime(signer: RevocationSigner, log: Log): Promise<{ readonly close: () => void }> {
+  async function check(): Promise<void> {
+    try {
+      if (!(await signer.rotateIfDue(new Date()))) return;
+      log.warn('Notifications are signed with the next key now: give agents the new certificates', {
+        command: 'keylime_tenant -c revocationcerts',
+      });
+    } catch (error) {
+      log.error('The key that signs notifications could not be changed; the old one stays in use', { error });
+    }
+  }
+  await check();
+  const timer = setInterval(check, ROTATION_CHECK_MS).unref();
+  return { close: () => clearInterval(timer) };
 }
 
 /** Since when the current key signs, in milliseconds since 1970; the first one does since it was made. */
