@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { parseArgs, promisify } from 'node:util';
 import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
-import { decodeRuntimePolicy, EMPTY_RUNTIME_POLICY_TEXT } from '@keylime/policies/runtime-policy';
+import { decodeRuntimePolicy, EMPTY_RUNTIME_POLICY_TEXT, type RuntimePolicy } from '@keylime/policies/runtime-policy';
 
 const EXCLUDES = Array.from({ length: 1000 }, (_, i) => `/var/lib/containers/storage/${i}/.*`);
 
@@ -30,21 +30,72 @@ function measure(path: string, content: string) {
   };
 }
 
-/** A list of new files, each with its one digest in the policy unless it lies in a directory that is excluded. */
-function makeCase(entries: number, excludes: readonly string[], excluded: boolean): Case {
-  const measured = [measure('boot_aggregate', 'boot')];
-  for (let i = 1; i < entries; i++) {
+/**
+ * Lists of the same new files, each in an order of its own, so that none was seen before; each file has its one digest in the
+ * policy unless it lies in a directory that is excluded.
+ */
+function* makeCases(entries: number, excludes: readonly string[], excluded: boolean): Generator<Case> {
+  const boot = measure('boot_aggregate', 'boot');
+  const files = Array.from({ length: entries - 1 }, (_, i) => {
     const directory = excluded ? `/var/lib/containers/storage/${i % 1000}` : '/usr/lib/x86_64-linux-gnu';
-    measured.push(measure(`${directory}/package-${hash('md5', String(i)).slice(0, 8)}/libthing-${i}.so.1`, `${i}`));
+    return measure(`${directory}/package-${hash('md5', String(i)).slice(0, 8)}/libthing-${i}.so.1`, `${i}`);
+  });
+  const listed = excluded ? [boot] : [boot, ...files];
+  const digests = Object.fromEntries(listed.map(({ path, digest }) => [path, [digest]]));
+  const policy = JSON.stringify({ ...JSON.parse(EMPTY_RUNTIME_POLICY_TEXT), digests, excludes });
+  for (let run = 1; ; run++) {
+    const first = Math.floor(entries * ((run * 0.618) % 1));
+    yield caseOf([boot, ...files.slice(first), ...files.slice(0, first)], policy);
   }
-  const quotedPcr = measured.reduce<Buffer>(
+}
+
+/** As a list arrives, in one piece. */
+function caseOf(measured: readonly ReturnType<typeof measure>[], policy: string): Case {
+  const list = Buffer.concat(measured.map(({ line }) => Buffer.from(line))).toString();
+  return { list, quotedPcr: replayed(measured), policy };
+}
+
+const replayed = (measured: readonly { readonly extend: Buffer }[]): Buffer =>
+  measured.reduce<Buffer>(
     (pcr, { extend }) => hash('sha256', Buffer.concat([pcr, extend]), 'buffer'),
     Buffer.alloc(32),
   );
-  const listed = excluded ? measured.slice(0, 1) : measured;
-  const digests = Object.fromEntries(listed.map(({ path, digest }) => [path, [digest]]));
-  const policy = JSON.stringify({ ...JSON.parse(EMPTY_RUNTIME_POLICY_TEXT), digests, excludes });
-  return { list: measured.map(({ line }) => line).join(''), quotedPcr, policy };
+
+/** Where the entries that only one machine has lie in its list. */
+type Likeness = 'interleaved' | 'commonStart';
+
+/**
+ * Machines that boot the same image: nine tenths of each list are files of the image, the others lie in a directory that is
+ * excluded. `commonStart`: all measure the image in the same order, and then their own files. `interleaved`: their own files
+ * lie in between, from the first entries on, and files of the image are measured in a slightly different order. The files
+ * of the image stand in the policy in another order.
+ */
+function* makeFleet(likeness: Likeness, machines: number, entries: number): Generator<Case> {
+  const image = Array.from({ length: Math.round(0.9 * entries) - 1 }, (_, i) =>
+    measure(`/usr/lib/x86_64-linux-gnu/package-${hash('md5', String(i)).slice(0, 8)}/libthing-${i}.so.1`, `${i}`),
+  );
+  const boot = measure('boot_aggregate', 'boot');
+  const inPolicy = [boot, ...image].toSorted((a, b) => (a.digest < b.digest ? -1 : 1));
+  const digests = Object.fromEntries(inPolicy.map(({ path, digest }) => [path, [digest]]));
+  const policy = JSON.stringify({ ...JSON.parse(EMPTY_RUNTIME_POLICY_TEXT), digests, excludes: ['/var/lib/.*'] });
+  for (let machine = 0; machine < machines; machine++) {
+    const own = Array.from({ length: entries - 1 - image.length }, (_, i) =>
+      measure(`/var/lib/service-${machine}/run/state-of-this-machine-${i}`, `${machine} ${i}`),
+    );
+    yield caseOf(
+      [boot, ...(likeness === 'commonStart' ? [...image, ...own] : interleaved(image, own, machine))],
+      policy,
+    );
+  }
+}
+
+function interleaved<T>(image: readonly T[], own: readonly T[], machine: number): T[] {
+  const shuffled = image.map((_, i) => image[i ^ (machine & 7)] ?? image[i]) as T[];
+  const apart = Math.floor(image.length / own.length);
+  return own.flatMap((one, i) => [
+    one,
+    ...shuffled.slice(i * apart, i === own.length - 1 ? undefined : (i + 1) * apart),
+  ]);
 }
 
 /** CPU time of this process, so that a busy machine does not change the result. */
@@ -55,23 +106,49 @@ function cpuSeconds(): number {
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
 
-function ours({ list, quotedPcr, policy }: Case, entries: number, runs: number): number {
-  const decoded = decodeRuntimePolicy(policy);
-  if (!decoded.ok) throw new Error(decoded.problem[0].message);
-  const rates = Array.from({ length: runs + WARM_UP }, () => {
-    const start = cpuSeconds();
-    const { failureCount, certifiedEntries } = appraiseRuntimeIntegrity({
-      list,
-      firstEntry: 0,
-      bank: 'sha256',
-      quotedPcr,
-      policy: decoded.value,
-      violations: 'fail',
-    });
-    if (failureCount > 0 || certifiedEntries !== entries) throw new Error('the list was refused');
-    return entries / (cpuSeconds() - start);
+function decoded(text: string): RuntimePolicy {
+  const policy = decodeRuntimePolicy(text);
+  if (!policy.ok) throw new Error(policy.problem[0].message);
+  return policy.value;
+}
+
+/** CPU seconds that a list took. */
+function appraised({ list, quotedPcr }: Case, policy: RuntimePolicy, entries: number): number {
+  const start = cpuSeconds();
+  const { failureCount, certifiedEntries } = appraiseRuntimeIntegrity({
+    list,
+    firstEntry: 0,
+    bank: 'sha256',
+    quotedPcr,
+    policy,
+    violations: 'fail',
   });
-  return Math.round(median(rates.slice(WARM_UP)));
+  if (failureCount > 0 || certifiedEntries !== entries) throw new Error('the list was refused');
+  return cpuSeconds() - start;
+}
+
+function ours(cases: Generator<Case>, entries: number, runs: number): { readonly rate: number; readonly last: Case } {
+  let policy: RuntimePolicy | undefined;
+  const rates: number[] = [];
+  for (const one of cases) {
+    policy ??= decoded(one.policy);
+    rates.push(entries / appraised(one, policy, entries));
+    if (rates.length === WARM_UP + runs) return { rate: Math.round(median(rates.slice(WARM_UP))), last: one };
+  }
+  throw new Error('--runs must be at least 1');
+}
+
+/** Entries per second of all machines of the fleet together, from the first one on. */
+function fleet(likeness: Likeness, machines: number, entries: number): { readonly rate: number; readonly last: Case } {
+  let policy: RuntimePolicy | undefined;
+  let seconds = 0;
+  let last: Case | undefined;
+  for (last of makeFleet(likeness, machines, entries)) {
+    policy ??= decoded(last.policy);
+    seconds += appraised(last, policy, entries);
+  }
+  if (last === undefined) throw new Error('--machines must be at least 1');
+  return { rate: Math.round((machines * entries) / seconds), last };
 }
 
 /** The existing verifier's function on the same list and policy, parsed beforehand as well. */
@@ -110,33 +187,51 @@ async function python(path: string, { list, quotedPcr, policy }: Case, entries: 
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({
     args: [...args],
-    options: { entries: { type: 'string', default: '100000' }, runs: { type: 'string', default: '7' } },
+    options: {
+      entries: { type: 'string', default: '100000' },
+      runs: { type: 'string', default: '7' },
+      machines: { type: 'string', default: '1000' },
+      'fleet-entries': { type: 'string', default: '10000' },
+    },
     strict: false,
   });
   const entries = Number(values.entries);
   const runs = Number(values.runs);
-  const cases = {
-    listed: makeCase(entries, [], false),
-    listedWith1000Excludes: makeCase(entries, EXCLUDES, false),
-    excludedBy1000Excludes: makeCase(entries, EXCLUDES, true),
-  };
+  const machines = Number(values.machines);
+  const fleetEntries = Number(values['fleet-entries']);
+  const { rate: listed, last } = ours(makeCases(entries, [], false), entries, runs);
   const entriesPerSecond = {
-    listed: ours(cases.listed, entries, runs),
-    listedWith1000Excludes: ours(cases.listedWith1000Excludes, entries, runs),
-    excludedBy1000Excludes: ours(cases.excludedBy1000Excludes, entries, runs),
+    listed,
+    listedWith1000Excludes: ours(makeCases(entries, EXCLUDES, false), entries, runs).rate,
+    excludedBy1000Excludes: ours(makeCases(entries, EXCLUDES, true), entries, runs).rate,
   };
+  const interleavedFleet = fleet('interleaved', machines, fleetEntries);
+  const commonStartFleet = fleet('commonStart', machines, fleetEntries);
   const path = findPython();
-  const existing = path === undefined ? undefined : await python(path, cases.listed, entries, 3);
+  const existing = path === undefined ? undefined : await python(path, last, entries, 3);
+  const existingFleet = path === undefined ? undefined : await python(path, interleavedFleet.last, fleetEntries, 21);
   return {
     benchmark: 'ima-replay',
     entries,
     excludes: EXCLUDES.length,
-    listMegabytes: Number((cases.listed.list.length / 1e6).toFixed(1)),
+    listMegabytes: Number((last.list.length / 1e6).toFixed(1)),
     entriesPerSecond,
     excludesCost: Number((entriesPerSecond.listed / entriesPerSecond.listedWith1000Excludes).toFixed(2)),
+    fleet: {
+      machines,
+      entriesEach: fleetEntries,
+      interleavedEntriesPerSecond: interleavedFleet.rate,
+      commonStartEntriesPerSecond: commonStartFleet.rate,
+    },
     python:
-      existing === undefined
+      existing === undefined || existingFleet === undefined
         ? { notRun: 'set KEYLIME_PYTHON to a Python that has the package keylime, or run npm run interop' }
-        : { entriesPerSecond: existing, ratio: Number((entriesPerSecond.listed / existing).toFixed(1)) },
+        : {
+            entriesPerSecond: existing,
+            ratio: Number((entriesPerSecond.listed / existing).toFixed(1)),
+            fleetEntriesPerSecond: existingFleet,
+            interleavedRatio: Number((interleavedFleet.rate / existingFleet).toFixed(1)),
+            commonStartRatio: Number((commonStartFleet.rate / existingFleet).toFixed(1)),
+          },
   };
 }

@@ -1,9 +1,9 @@
-import { type FileTemplate, type KnownEntries, knownEntries } from '@keylime/ima/known-entries';
+import { type FileTemplate, type KnownLines, knownLines } from '@keylime/ima/known-lines';
 import { someDigests } from '@keylime/policies/digest-map';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 
 /** How much a policy was used, and what came of it. */
-type Usage = { judged: number; built: boolean; known: KnownEntries | undefined };
+type Usage = { judged: number; built: boolean; known: KnownLines | undefined };
 
 /** A policy never changes, so what follows from it can be kept as long as it is. */
 const usages = new WeakMap<RuntimePolicy, Record<FileTemplate, Usage>>();
@@ -22,16 +22,16 @@ function templateOf(list: Uint8Array): FileTemplate | undefined {
 }
 
 /**
- * The files that `policy` lists, as entries in the template of `list`; `undefined` until the policy was used as often as
+ * The files that `policy` lists, as lines in the template of `list`; `undefined` until the policy was used as often as
  * it lists files, since making this costs about as much as judging that many entries once. Yields now and then.
  */
-export function* knownFiles(policy: RuntimePolicy, list: Uint8Array): Generator<void, KnownEntries | undefined> {
+export function* knownFiles(policy: RuntimePolicy, list: Uint8Array): Generator<void, KnownLines | undefined> {
   const template = templateOf(list);
   if (template === undefined) return undefined;
   const usage = usageOf(policy, template);
   if (!usage.built && usage.judged > 0 && usage.judged >= policy.digests.size) {
     usage.built = true;
-    usage.known = yield* knownEntries(filesOf(policy), countFiles(policy), template);
+    usage.known = yield* knownLines(() => filesOf(policy), { template, logHashAlgorithm: policy.logHashAlgorithm });
   }
   return usage.known;
 }
@@ -44,10 +44,4 @@ export function countJudged(policy: RuntimePolicy, list: Uint8Array, count: numb
 
 function* filesOf({ digests }: RuntimePolicy): Generator<readonly [path: string, hex: string]> {
   for (const [path, list] of digests) for (const hex of someDigests(list, Number.POSITIVE_INFINITY)) yield [path, hex];
-}
-
-function countFiles(policy: RuntimePolicy): number {
-  let count = 0;
-  for (const _ of filesOf(policy)) count++;
-  return count;
 }

@@ -1,19 +1,24 @@
 import { digestSize } from '@keylime/core/digest';
 import { parseImaLine } from './entry.ts';
-import type { KnownEntries } from './known-entries.ts';
+import type { KnownLines } from './known-lines.ts';
 import { decodeUtf8 } from './list-text.ts';
 import { extendValue, type ImaLine, type ImaListPart, isViolation } from './replay.ts';
 import type { ImaVisitor } from './scan.ts';
-import { BATCH, compileShaModule, LONGEST_MESSAGE, MEMORY, type ShaModule } from './sha-module.ts';
+import { BATCH, LONGEST_MESSAGE, MEMORY, makeShaModule, type ShaModule } from './sha-module.ts';
 
 /** Memory that one batch at a time works in: nothing in it outlives the batch. */
 export type Scratch = {
   readonly sha: ShaModule;
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
-  /** By entry of the batch: its message's number or -1, offsets of line, digest and path in the list, whether the path is not ASCII. */
+  /** By entry of the batch: its place among the digests, or -1 for a line that cannot be read. */
   readonly slots: Int32Array;
-  readonly lineStarts: Int32Array;
+  /** By entry: its message's number, or `KNOWN` or `PLAIN`. */
+  readonly messages: Int32Array;
+  /** By entry: offset in the list. */
+  readonly lineStarts: Uint32Array;
+  /** By message: its entry's place among the digests, offsets of digest and path in the list, whether the path is not ASCII. */
+  readonly messageSlots: Int32Array;
   readonly digestStarts: Int32Array;
   readonly pathStarts: Int32Array;
   readonly pathEnds: Int32Array;
@@ -22,25 +27,37 @@ export type Scratch = {
   readonly columns: Uint32Array;
 };
 
-let sharedScratch: Scratch | null | undefined;
+/** A line that is equal to a known one. */
+const KNOWN = -1;
+/** A line that was read plainly. */
+const PLAIN = -2;
 
-export function scratchFor(part: ImaListPart): Scratch | undefined {
-  const { bank, logHashAlgorithm, extendMode = 'bank', runningPcr, quotedPcr } = part;
-  if (bank !== 'sha256' || (logHashAlgorithm !== 'sha1' && logHashAlgorithm !== 'sha256')) return undefined;
-  if (extendMode !== 'bank' || runningPcr.length !== 32 || quotedPcr.length !== 32) return undefined;
-  if (sharedScratch === undefined) sharedScratch = makeScratch() ?? null;
-  return sharedScratch ?? undefined;
+let shared: Scratch | null | undefined;
+
+/** The one scratch of those who know no lines; `undefined` on processors without the fast way. */
+export function sharedScratch(): Scratch | undefined {
+  if (shared === undefined) shared = makeScratch() ?? null;
+  return shared ?? undefined;
 }
 
-function makeScratch(): Scratch | undefined {
-  const sha = compileShaModule();
+/** Whether this list can be read the fast way. */
+export function isFast({ bank, logHashAlgorithm, extendMode = 'bank', runningPcr, quotedPcr }: ImaListPart): boolean {
+  if (bank !== 'sha256' || (logHashAlgorithm !== 'sha1' && logHashAlgorithm !== 'sha256')) return false;
+  return extendMode === 'bank' && runningPcr.length === 32 && quotedPcr.length === 32;
+}
+
+/** With room for `knownBytes` of known lines. */
+export function makeScratch(knownBytes = 0): Scratch | undefined {
+  const sha = makeShaModule(knownBytes);
   return (
     sha && {
       sha,
       bytes: new Uint8Array(sha.memory),
-      words: new Uint32Array(sha.memory),
+      words: new Uint32Array(sha.memory, 0, sha.memory.byteLength >> 2),
       slots: new Int32Array(BATCH),
-      lineStarts: new Int32Array(BATCH),
+      messages: new Int32Array(BATCH),
+      lineStarts: new Uint32Array(sha.memory, MEMORY.lineStarts, BATCH),
+      messageSlots: new Int32Array(BATCH),
       digestStarts: new Int32Array(BATCH),
       pathStarts: new Int32Array(BATCH),
       pathEnds: new Int32Array(BATCH),
@@ -65,6 +82,8 @@ const DIGEST_FIELDS = (['sha256', 'sha1', 'sha384', 'sha512'] as const).map((nam
 const LONGEST_HEAD = 300;
 const LONGEST_NAME = 4096;
 const LONGEST_BATCH = 1 << 20;
+/** Where the template hash stands in a line of PCR 10. */
+const COLUMN_START = 3;
 const SPACE = 0x20;
 const NEWLINE = 0x0a;
 
@@ -76,18 +95,21 @@ export class Batch {
   readonly #scratch: Scratch;
   readonly #part: ImaListPart;
   readonly #firstIndex: number;
+  readonly #known: KnownLines | undefined;
   readonly #columnWords: number;
   readonly #plainLines = new Map<number, ImaLine>();
   readonly #plainDigests = new Map<number, Uint8Array>();
   #slotCount = 0;
+  #messageCount = 0;
   #message: number = MEMORY.messages;
   #digestStart = 0;
   #pathStart = 0;
   #pathEnd = 0;
   #wide = 0;
 
-  constructor(scratch: Scratch, part: ImaListPart, start: number, firstIndex: number) {
+  constructor(scratch: Scratch, part: ImaListPart, start: number, firstIndex: number, known?: KnownLines) {
     this.#scratch = scratch;
+    this.#known = known;
     this.#part = part;
     this.#firstIndex = firstIndex;
     this.#columnWords = digestSize(part.logHashAlgorithm) / 4;
@@ -97,24 +119,37 @@ export class Batch {
 
   #read(start: number): number {
     const { list } = this.#part;
-    const { slots, lineStarts, digestStarts, pathStarts, pathEnds, wide } = this.#scratch;
+    const { slots, messages, lineStarts, messageSlots, digestStarts, pathStarts, pathEnds, wide } = this.#scratch;
     const length = list.length;
-    const stop = Math.min(length, start + LONGEST_BATCH);
+    const stop = Math.min(length, start + (this.#known ? MEMORY.windowBytes : LONGEST_BATCH));
+    if (this.#known) this.#scratch.bytes.set(list.subarray(start, stop), MEMORY.window);
     let at = start;
-    while (at < stop && this.entryCount < BATCH && this.#message < MEMORY.messagesEnd - LONGEST_MESSAGE) {
+    // The first entry of a list is not taken as known, and so it is alone: what comes after it may be known as a whole.
+    const most = this.#known && this.#firstIndex === 0 ? 1 : BATCH;
+    while (at < stop && this.entryCount < most && this.#message < MEMORY.messagesEnd - LONGEST_MESSAGE) {
       if (list[at] === NEWLINE) {
         at++;
         continue;
+      }
+      if (this.#known && most > 1) {
+        const matchedTo = this.#matchKnown(this.#known, start, at, stop);
+        if (matchedTo > at) {
+          at = matchedTo;
+          continue;
+        }
       }
       const entry = this.entryCount++;
       lineStarts[entry] = at;
       const end = at + LONGEST_HEAD < length ? this.#readFile(at) : -1;
       if (end >= 0) {
-        slots[entry] = this.#slotCount++;
-        digestStarts[entry] = this.#digestStart;
-        pathStarts[entry] = this.#pathStart;
-        pathEnds[entry] = this.#pathEnd;
-        wide[entry] = this.#wide;
+        const message = this.#messageCount++;
+        slots[entry] = this.#slotCount;
+        messages[entry] = message;
+        messageSlots[message] = this.#slotCount++;
+        digestStarts[message] = this.#digestStart;
+        pathStarts[message] = this.#pathStart;
+        pathEnds[message] = this.#pathEnd;
+        wide[message] = this.#wide;
         at = end + 1;
         continue;
       }
@@ -126,12 +161,26 @@ export class Batch {
     return Math.min(at, length);
   }
 
+  /** Takes the lines from `at` on that are known; returns where the first that is not begins. */
+  #matchKnown({ mask }: KnownLines, start: number, at: number, stop: number): number {
+    const { sha, slots, messages, words } = this.#scratch;
+    const bias = start - MEMORY.window;
+    const digests = MEMORY.bankDigests + 32 * this.#slotCount;
+    const count = sha.matchLines(at - bias, stop - bias, this.entryCount, BATCH, bias, digests, mask);
+    while (this.entryCount < count) {
+      messages[this.entryCount] = KNOWN;
+      slots[this.entryCount++] = this.#slotCount++;
+    }
+    return (words[MEMORY.matchedTo >> 2] as number) + bias;
+  }
+
   /** Any line: parsed and hashed by the functions that the plain replay uses. */
   #readPlainly(entry: number, line: Uint8Array): void {
     const { bank, logHashAlgorithm } = this.#part;
     const parsed = parseImaLine(line);
     const index = this.#firstIndex + entry;
     this.#scratch.slots[entry] = -1;
+    this.#scratch.messages[entry] = PLAIN;
     if (!parsed.ok) {
       this.#plainLines.set(entry, { index, line, parsed, violation: false });
       return;
@@ -141,7 +190,6 @@ export class Batch {
     this.#plainLines.set(entry, { index, line, parsed, computedHash, violation });
     const slot = this.#slotCount++;
     this.#scratch.slots[entry] = slot;
-    this.#scratch.words[(MEMORY.counts >> 2) + slot] = 0;
     this.#plainDigests.set(slot, extendValue(parsed.value, violation, bank, 'bank'));
   }
 
@@ -158,7 +206,7 @@ export class Batch {
     let invalid = 0;
 
     let anyBit = 0;
-    const column = this.#slotCount * 8;
+    const column = this.#messageCount * 8;
     for (let i = 0; i < this.#columnWords; i++) {
       let word = 0;
       for (let digit = 0; digit < 8; digit++) {
@@ -257,19 +305,26 @@ export class Batch {
     bytes[this.#message - 3] = bits >> 16;
     bytes[this.#message - 2] = bits >> 8;
     bytes[this.#message - 1] = bits;
-    words[(MEMORY.addresses >> 2) + this.#slotCount] = message;
-    words[(MEMORY.counts >> 2) + this.#slotCount] = blocks;
+    words[(MEMORY.addresses >> 2) + this.#messageCount] = message;
+    words[(MEMORY.counts >> 2) + this.#messageCount] = blocks;
     return at;
   }
 
   #hash(): void {
-    const { sha, words, bytes } = this.#scratch;
-    const groups = Math.ceil(this.#slotCount / 4);
-    if (groups === 0) return;
-    words.fill(0, (MEMORY.counts >> 2) + this.#slotCount, (MEMORY.counts >> 2) + 4 * groups);
-    sha.sha256(MEMORY.bankDigests, groups);
-    if (this.#part.logHashAlgorithm === 'sha1') sha.sha1(MEMORY.columnDigests, groups);
-    else bytes.copyWithin(MEMORY.columnDigests, MEMORY.bankDigests, MEMORY.bankDigests + 32 * this.#slotCount);
+    const { sha, words, bytes, messageSlots } = this.#scratch;
+    const count = this.#messageCount;
+    const groups = Math.ceil(count / 4);
+    if (groups > 0) {
+      words.fill(0, (MEMORY.counts >> 2) + count, (MEMORY.counts >> 2) + 4 * groups);
+      sha.sha256(MEMORY.messageDigests, groups);
+      if (this.#part.logHashAlgorithm === 'sha1') sha.sha1(MEMORY.columnDigests, groups);
+      else bytes.copyWithin(MEMORY.columnDigests, MEMORY.messageDigests, MEMORY.messageDigests + 32 * count);
+    }
+    for (let message = 0; message < count; message++) {
+      const from = (MEMORY.messageDigests >> 2) + 8 * message;
+      const to = (MEMORY.bankDigests >> 2) + 8 * (messageSlots[message] as number);
+      for (let i = 0; i < 8; i++) words[to + i] = words[from + i] as number;
+    }
     for (const [slot, value] of this.#plainDigests) setWords(words, (MEMORY.bankDigests >> 2) + 8 * slot, value);
   }
 
@@ -287,61 +342,80 @@ export class Batch {
     return extended === 0 ? undefined : slots.subarray(0, this.entryCount).indexOf(extended - 1) + 1;
   }
 
-  /** Adds the files of the batch to `known`; what was not read as a file is left out. */
-  learn(known: KnownEntries): void {
-    const { slots, words } = this.#scratch;
+  /** Whether each entry is equal to a known line, so that none needs to be shown. */
+  get isKnown(): boolean {
+    return this.entryCount > 0 && this.#messageCount === 0 && this.#plainLines.size === 0;
+  }
+
+  /** The first word of the PCR after each entry, once all were extended. */
+  get runningWords(): Uint32Array {
+    return this.#scratch.words.subarray(MEMORY.running >> 2, (MEMORY.running >> 2) + this.#slotCount);
+  }
+
+  /** Adds the files of the batch to `known`, each with the column that is right for it. */
+  learn(known: KnownLines): void {
+    const { messages, lineStarts, words } = this.#scratch;
+    const { list } = this.#part;
     for (let entry = 0; entry < this.entryCount; entry++) {
-      if (!this.#plainLines.has(entry)) known.add(words, (MEMORY.bankDigests >> 2) + 8 * (slots[entry] as number));
+      const message = messages[entry] as number;
+      if (message < 0) continue;
+      const start = lineStarts[entry] as number;
+      const line = Buffer.from(list.subarray(start, this.#lineEnd(start) + 1));
+      line.write(this.#columnOf(message), COLUMN_START, 'latin1');
+      known.add(line, words, (MEMORY.messageDigests >> 2) + 8 * message);
     }
   }
 
-  /** Shows the first `count` entries, or all. */
+  /** Shows the first `count` entries, or all; not those that are known. */
   visit(visitor: ImaVisitor, count = this.entryCount): void {
-    const { slots, lineStarts, digestStarts, pathStarts, pathEnds, wide, words } = this.#scratch;
+    const { messages, lineStarts, digestStarts, pathStarts, pathEnds, wide } = this.#scratch;
     const { list } = this.#part;
-    const { known } = visitor;
     if (count === 0) return;
     const base = lineStarts[0] as number;
     let text: string | undefined;
     for (let entry = 0; entry < count; entry++) {
-      const index = this.#firstIndex + entry;
-      const plain = this.#plainLines.size === 0 ? undefined : this.#plainLines.get(entry);
+      const message = messages[entry] as number;
+      if (message === KNOWN) continue;
+      const plain = message === PLAIN ? this.#plainLines.get(entry) : undefined;
       if (plain !== undefined) {
         visitor.line(plain);
         continue;
       }
-      const slot = slots[entry] as number;
-      if (!this.#columnIsRight(slot)) {
-        visitor.line(this.#wholeLine(entry, slot));
+      if (!this.#columnIsRight(message)) {
+        visitor.line(this.#wholeLine(entry, message));
         continue;
       }
-      if (index > 0 && known?.has(words, (MEMORY.bankDigests >> 2) + 8 * slot)) continue;
       // One text of the whole batch, of which paths and digests are parts, is cheaper than a text for each.
       text ??= Buffer.from(list.buffer, list.byteOffset + base, this.end - base).toString('latin1');
-      const pathStart = pathStarts[entry] as number;
-      const pathEnd = pathEnds[entry] as number;
-      const path = wide[entry]
+      const pathStart = pathStarts[message] as number;
+      const pathEnd = pathEnds[message] as number;
+      const path = wide[message]
         ? decodeUtf8(list.subarray(pathStart, pathEnd))
         : text.substring(pathStart - base, pathEnd - base);
-      const hex = text.substring((digestStarts[entry] as number) - base, pathStart - 1 - base);
-      if (!visitor.file(index, path, hex)) visitor.line(this.#wholeLine(entry, slot));
+      const hex = text.substring((digestStarts[message] as number) - base, pathStart - 1 - base);
+      if (!visitor.file(this.#firstIndex + entry, path, hex)) visitor.line(this.#wholeLine(entry, message));
     }
   }
 
-  #columnIsRight(slot: number): boolean {
+  #columnIsRight(message: number): boolean {
     const { words, columns } = this.#scratch;
-    const computed = (MEMORY.columnDigests >> 2) + 8 * slot;
-    for (let i = 0; i < this.#columnWords; i++) if (words[computed + i] !== columns[8 * slot + i]) return false;
+    const computed = (MEMORY.columnDigests >> 2) + 8 * message;
+    for (let i = 0; i < this.#columnWords; i++) if (words[computed + i] !== columns[8 * message + i]) return false;
     return true;
   }
 
-  #wholeLine(entry: number, slot: number): ImaLine {
+  /** The template hash of a message, as the column should have it. */
+  #columnOf(message: number): string {
+    const computed = (MEMORY.columnDigests >> 2) + 8 * message;
+    const words = this.#scratch.words.subarray(computed, computed + this.#columnWords);
+    return Array.from(words, (word) => word.toString(16).padStart(8, '0')).join('');
+  }
+
+  #wholeLine(entry: number, message: number): ImaLine {
     const { list } = this.#part;
     const start = this.#scratch.lineStarts[entry] as number;
     const line = list.subarray(start, this.#lineEnd(start));
-    const computed = (MEMORY.columnDigests >> 2) + 8 * slot;
-    const words = this.#scratch.words.subarray(computed, computed + this.#columnWords);
-    const computedHash = Array.from(words, (word) => word.toString(16).padStart(8, '0')).join('');
+    const computedHash = this.#columnOf(message);
     return { index: this.#firstIndex + entry, line, parsed: parseImaLine(line), computedHash, violation: false };
   }
 

@@ -1,5 +1,5 @@
-import { Batch, scratchFor } from './batch.ts';
-import type { KnownEntries } from './known-entries.ts';
+import { Batch, isFast, sharedScratch } from './batch.ts';
+import type { KnownLines } from './known-lines.ts';
 import { type ImaLine, type ImaListPart, type ImaReplay, replayImaList } from './replay.ts';
 import { BATCH } from './sha-module.ts';
 
@@ -11,19 +11,20 @@ export type ImaVisitor = {
    * enough to accept it; if not, `line` sees the entry with all that it has.
    */
   readonly file: (index: number, path: string, hex: string) => boolean;
-  /** Files that need not be shown, for they are accepted. The first entry of a list is shown in any case. */
-  readonly known?: KnownEntries | undefined;
+  /** Lines that need not be shown, for they are accepted. The first entry of a list is shown in any case. */
+  readonly known?: KnownLines | undefined;
   /** Any other line, and any line where the fast way is not open. */
   readonly line: (line: ImaLine) => void;
 };
 
 /**
- * Does what `replayImaList` does, several times as fast for SHA-256 banks: ordinary lines are read byte by byte straight
- * into SHA messages, hashed four at a time and extended in one go; all others, a few in a list, take the plain way. Yields
- * after each batch, so that a long list need not stop everything else.
+ * Does what `replayImaList` does, several times as fast for SHA-256 banks: stretches and lines that are known are compared,
+ * other ordinary lines are read byte by byte straight into SHA messages and hashed four at a time; what is left, a few lines
+ * in a list, takes the plain way. Yields after each batch, so that a long list need not stop everything else.
  */
 export function* scanImaList(part: ImaListPart, visitor: ImaVisitor): Generator<void, ImaReplay> {
-  const scratch = scratchFor(part);
+  const { known } = visitor;
+  const scratch = isFast(part) ? (known?.scratch ?? sharedScratch()) : undefined;
   if (scratch === undefined) {
     const steps = replayImaList(part);
     let step = steps.next();
@@ -39,7 +40,16 @@ export function* scanImaList(part: ImaListPart, visitor: ImaVisitor): Generator<
   if (running.equals(part.quotedPcr))
     return { entryCount: countLines(list, 0), certifiedCount: 0, runningPcr: running };
   for (let at = 0; at < list.length; ) {
-    const batch = new Batch(scratch, part, at, part.firstIndex + entryCount);
+    const stretch = known?.stretches.find(running, list, at, part.quotedPcr);
+    if (stretch !== undefined) {
+      stretch.after.copy(running);
+      entryCount += stretch.entryCount;
+      at += stretch.bytes.length;
+      yield;
+      continue;
+    }
+    const before = Buffer.from(running);
+    const batch = new Batch(scratch, part, at, part.firstIndex + entryCount, known);
     const matched = batch.extend(running);
     batch.visit(visitor, matched);
     if (matched !== undefined) {
@@ -49,6 +59,10 @@ export function* scanImaList(part: ImaListPart, visitor: ImaVisitor): Generator<
         certifiedCount,
         runningPcr: running,
       };
+    }
+    if (part.firstIndex === 0 && batch.isKnown) {
+      const { entryCount: count, end, runningWords: values } = batch;
+      known?.stretches.add(before, { bytes: list.subarray(at, end), entryCount: count, after: running, values });
     }
     entryCount += batch.entryCount;
     at = batch.end;

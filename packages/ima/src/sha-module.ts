@@ -1,4 +1,5 @@
 import { endianness } from 'node:os';
+import { type MatchLines, matchLines } from './match-lines.ts';
 import {
   type Code,
   encodeModule,
@@ -26,12 +27,26 @@ export const MEMORY = {
   counts: 0x2000,
   /** 32 bytes per message: words as the machine stores them, the first 5 or all 8. */
   columnDigests: 0x4000,
+  /** 32 bytes per entry that can be read. */
   bankDigests: 0x0_8000,
   pcr: 0x0_f000,
   quotedPcr: 0x0_f020,
   messages: 0x1_0000,
   messagesEnd: 0x6_0000,
+  /** 32 bytes per message: its SHA-256, before it takes its place among `bankDigests`. */
+  messageDigests: 0x6_8000,
+  /** Per entry: offset of its line in the list. */
+  lineStarts: 0x6_c000,
+  /** First word of the PCR after each entry of the last call of `extend`. */
+  running: 0x6_e000,
+  /** Where the last call of `matchLines` stopped. */
+  matchedTo: 0x6_d000,
   pages: 8,
+  /** A piece of a list, for `matchLines`. */
+  window: 0x8_0000,
+  windowBytes: 0x2_0000,
+  /** Known lines: a table of addresses, then what it leads to (known-lines.ts). */
+  known: 0xb_0000,
 } as const;
 
 /** Most messages in one call. */
@@ -274,6 +289,7 @@ function extendChain() {
     ...sha256Rounds(ONE, state, padding, true, spare),
     ...pcr.flatMap((local, i) => set(local, i32.add(get(local), get(at(state, i))))),
     ...set(digests, i32.add(get(digests), i32.constant(32))),
+    ...i32.store(i32.shiftLeft(get(done), 2), MEMORY.running, get(at(pcr, 0))),
     ...set(done, i32.add(get(done), i32.constant(1))),
     ...when(i32.isZero(differs), [...storePcr, ...returned(get(done))]),
     ...set(count, i32.add(get(count), i32.constant(-1))),
@@ -292,18 +308,21 @@ export type ShaModule = {
   readonly sha1: (digests: number, groups: number) => void;
   readonly sha256: (digests: number, groups: number) => void;
   readonly extend: (digests: number, count: number) => number;
+  readonly matchLines: MatchLines;
 };
 
 /** What is used of the WebAssembly JavaScript interface, whose types come with a browser's. */
 declare const WebAssembly: {
   readonly validate: (bytes: Uint8Array) => boolean;
   readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: Readonly<Record<string, unknown>> };
+  readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
+  readonly Instance: new (module: object, imports: object) => { readonly exports: Readonly<Record<string, unknown>> };
 };
 
-/** Compiles the module; `undefined` on a processor without 128-bit SIMD, or whose words are not little-endian. */
-export function compileShaModule(): ShaModule | undefined {
-  if (endianness() !== 'LE') return undefined;
+let compiled: object | null | undefined;
+
+function compile(): object | null {
+  if (endianness() !== 'LE') return null;
   const data = new Uint8Array(Int32Array.from([...SHA256_K, ...SHA1_K]).buffer);
   const bytes = encodeModule(
     [
@@ -312,14 +331,23 @@ export function compileShaModule(): ShaModule | undefined {
         sha256Rounds(FOUR, state, schedule, false, locals.many('v128', 3)),
       ),
       extendChain(),
+      matchLines(MEMORY),
     ],
     MEMORY.pages,
     data,
   );
-  if (!WebAssembly.validate(bytes)) return undefined;
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes));
-  const { memory, ...functions } = exports as unknown as Omit<ShaModule, 'memory'> & {
-    memory: { buffer: ArrayBuffer };
-  };
-  return { ...functions, memory: memory.buffer };
+  return WebAssembly.validate(bytes) ? new WebAssembly.Module(bytes) : null;
+}
+
+/**
+ * The module with a memory of its own, in which `knownBytes` from `MEMORY.known` on are the caller's; `undefined` on a
+ * processor without 128-bit SIMD, or whose words are not little-endian.
+ */
+export function makeShaModule(knownBytes = 0): ShaModule | undefined {
+  compiled ??= compile();
+  if (compiled === null) return undefined;
+  const bytes = knownBytes === 0 ? 64 * 1024 * MEMORY.pages : MEMORY.known + knownBytes;
+  const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / (64 * 1024)) });
+  const { exports } = new WebAssembly.Instance(compiled, { env: { memory } });
+  return { ...(exports as unknown as Omit<ShaModule, 'memory'>), memory: memory.buffer };
 }

@@ -12,6 +12,7 @@ const VALUE_TYPES = { i32: 0x7f, v128: 0x7b } as const;
 const SIMD = 0xfd;
 const EMPTY_BLOCK = 0x40;
 const ALIGN_4 = 2;
+/** What an access says of its address is a hint: one that does not hold is slower, not wrong. */
 const ALIGN_16 = 4;
 
 function unsigned(value: number): Code {
@@ -30,8 +31,11 @@ const operator =
   (...opcode: number[]) =>
   (...operands: Code[]): Code => [...operands.flat(), ...opcode];
 
+/** Value of a local. */
 export const get = (local: number): Code => [0x20, ...unsigned(local)];
+/** Gives a local a value. */
 export const set = (local: number, value: Code): Code => [...value, 0x21, ...unsigned(local)];
+/** The same, and the value is the result. */
 export const tee = (local: number, value: Code): Code => [...value, 0x22, ...unsigned(local)];
 
 /** Repeats `body` while the condition at its end is not zero. */
@@ -44,9 +48,12 @@ export const repeatWhile = (body: Code, condition: Code): Code => [
   0x00,
   0x0b,
 ];
+/** Runs `body` if the condition is not zero. */
 export const when = (condition: Code, body: Code): Code => [...condition, 0x04, EMPTY_BLOCK, ...body, 0x0b];
+/** Ends the function with `value`. */
 export const returned = (value: Code): Code => [...value, 0x0f];
 
+/** Numbers of 32 bits; `load` and `store` add the constant `offset` to the address. */
 export const i32 = {
   constant: (value: number): Code => [0x41, ...signed(value | 0)],
   load: (address: Code, offset: number): Code => [...address, 0x28, ALIGN_4, ...unsigned(offset)],
@@ -58,7 +65,10 @@ export const i32 = {
     ...unsigned(offset),
   ],
   isZero: operator(0x45),
+  lessThan: operator(0x49),
   add: operator(0x6a),
+  subtract: operator(0x6b),
+  multiply: operator(0x6c),
   and: operator(0x71),
   or: operator(0x72),
   xor: operator(0x73),
@@ -71,6 +81,14 @@ export const i32 = {
 export const v128 = {
   load: (address: Code, offset: number): Code => [...address, SIMD, 0x00, ALIGN_16, ...unsigned(offset)],
   loadSplat: (address: Code, offset: number): Code => [...address, SIMD, 0x09, ALIGN_4, ...unsigned(offset)],
+  store: (address: Code, offset: number, value: Code): Code => [
+    ...address,
+    ...value,
+    SIMD,
+    0x0b,
+    ALIGN_16,
+    ...unsigned(offset),
+  ],
   storeLane: (address: Code, offset: number, value: Code, lane: number): Code => [
     ...address,
     ...value,
@@ -96,6 +114,7 @@ export const v128 = {
     v128.or(v128.shiftRight(value, bits), v128.shiftLeft(value, 32 - bits)),
 };
 
+/** A function of a module, exported by its name. */
 export type WasmFunction = {
   readonly name: string;
   readonly parameters: readonly ValueType[];
@@ -110,7 +129,7 @@ const section = (id: number, content: Code): Code => [id, ...unsigned(content.le
 const name = (text: string): Code => vector([...Buffer.from(text)].map((byte) => [byte]));
 const type = (value: ValueType): Code => [VALUE_TYPES[value]];
 
-/** A module that exports `functions` and their `memory` of 64 KiB pages, which begins with `data`. */
+/** A module that exports `functions`; it imports `env.memory`, of at least `pages` times 64 KiB, and puts `data` first. */
 export function encodeModule(
   functions: readonly WasmFunction[],
   pages: number,
@@ -125,13 +144,14 @@ export function encodeModule(
     const content = [...vector(locals.map((local) => [1, ...type(local)])), ...body, 0x0b];
     return [...unsigned(content.length), ...content];
   });
+  const memory = [...name('env'), ...name('memory'), 0x02, 0x00, ...unsigned(pages)];
   const exports = functions.map((one, i) => [...name(one.name), 0x00, ...unsigned(i)]);
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
     ...section(1, vector(signatures)),
+    ...section(2, vector([memory])),
     ...section(3, vector(functions.map((_, i) => unsigned(i)))),
-    ...section(5, vector([[0x01, ...unsigned(pages), ...unsigned(pages)]])),
-    ...section(7, vector([...exports, [...name('memory'), 0x02, 0x00]])),
+    ...section(7, vector(exports)),
     ...section(10, vector(bodies)),
     ...section(11, vector([[0x00, ...i32.constant(0), 0x0b, ...unsigned(data.length), ...data]])),
   ]);
