@@ -46,6 +46,7 @@ export type CreateOptions = {
   readonly debKeyring?: readonly string[];
   readonly debArch?: string;
   readonly debPackage?: readonly string[];
+  readonly debAcceptExpired?: boolean;
   readonly oci?: readonly string[];
   readonly ociPlatform?: string;
   /** File; `false` for none. */
@@ -129,8 +130,13 @@ async function addSystems(options: CreateOptions, workshop: Workshop, draft: Pol
   }
   if (deb) {
     const keyrings = await Promise.all((options.debKeyring ?? []).map((file) => readInput(file, 'keyring')));
-    const { debArch: architecture, debPackage: packages = [], maxWorkers } = options;
-    await addDebSources(deb, { keyrings, architecture, packages, maxWorkers }, workshop, draft, log);
+    const {
+      debArch: architecture,
+      debPackage: packages = [],
+      debAcceptExpired: acceptExpired = false,
+      maxWorkers,
+    } = options;
+    await addDebSources(deb, { keyrings, architecture, packages, maxWorkers, acceptExpired }, workshop, draft, log);
   }
   for (const image of oci ?? []) await addOciImage(image, options.ociPlatform, workshop, draft, log);
 }

@@ -29,6 +29,8 @@ for (const [name, program, ...args] of [
     const packed = execFileSync(program, ['-c', ...args], { input: DATA });
     assert.ok((await unpack(packed)).equals(DATA));
     await assert.rejects(unpack(packed.subarray(0, packed.length >> 1)), code('archive_malformed'));
+    const followed = Buffer.concat([packed, Buffer.alloc(8), Buffer.from('070701 and more')]);
+    await assert.rejects(unpack(followed), code('archive_malformed'));
   });
 }
 
@@ -51,7 +53,18 @@ for (const [name, pack] of [
     // Where the header of the data is: not all of zstd's data have a checksum.
     damaged.fill(0xff, 4, 20);
     await assert.rejects(unpack(damaged), code('archive_malformed'));
-    await assert.rejects(unpack(Buffer.concat([packed, Buffer.from('something')])), code('archive_malformed'));
+    for (const zeros of [0, 8, 20_000]) {
+      const followed = Buffer.concat([
+        packed,
+        Buffer.alloc(zeros),
+        pack(DATA),
+        Buffer.alloc(zeros),
+        Buffer.from('more'),
+      ]);
+      for (const size of [1000, followed.length]) {
+        await assert.rejects(unpack(followed, size), code('archive_malformed'), `${zeros} ${size}`);
+      }
+    }
   });
 }
 

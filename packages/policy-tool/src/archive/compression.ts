@@ -49,7 +49,7 @@ export async function* decompressed(source: AsyncIterable<Uint8Array>): AsyncGen
     const whole = resumed(head, chunks);
     const compression = compressionOf(head);
     if (compression === undefined) yield* whole;
-    else if (compression.name === 'gzip') yield* through(whole, createGunzip(), 'gzip');
+    else if (compression.name === 'gzip') yield* gunzipped(whole);
     else if (compression.by === 'node') {
       for await (const frame of zstdFrames(whole)) yield* through(frame, createZstdDecompress(), 'zstd');
     } else yield* throughProgram(whole, compression.name, compression.by);
@@ -84,6 +84,27 @@ async function* through(
   }
 }
 
+/** node:zlib passes over whatever follows zeros after the compressed data: only the zeros may be passed over. */
+async function* gunzipped(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const pieces = source[Symbol.asyncIterator]();
+  let sizeBytes = 0;
+  let lastUsed = 0;
+  async function* noted(): AsyncGenerator<Uint8Array> {
+    for (let next = await pieces.next(); !next.done; next = await pieces.next()) {
+      const used = next.value.findLastIndex((byte) => byte !== 0) + 1;
+      if (used > 0) lastUsed = sizeBytes + used;
+      sizeBytes += next.value.length;
+      yield next.value;
+    }
+  }
+  const gunzip = createGunzip();
+  yield* through(noted(), gunzip, 'gzip');
+  for await (const _ of noted());
+  if (lastUsed > gunzip.bytesWritten) {
+    throw damaged('gzip', `something else follows after ${gunzip.bytesWritten} bytes of compressed data`);
+  }
+}
+
 async function* throughProgram(
   source: AsyncIterable<Uint8Array>,
   name: string,
@@ -109,7 +130,10 @@ async function* throughProgram(
     await feeding;
     if (isErrno(status, 'ENOENT')) throw missing(name, by);
     if (broken !== undefined) throw broken;
-    if (status !== 0) throw damaged(name, status instanceof Error ? reason(status) : lastLine(complaints));
+    // Some only warn of what follows the compressed data, and pass over it.
+    if (status !== 0 || complaints !== '') {
+      throw damaged(name, status instanceof Error ? reason(status) : lastLine(complaints));
+    }
   } finally {
     child.kill();
     child.stdin.destroy();

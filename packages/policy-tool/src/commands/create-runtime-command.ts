@@ -58,6 +58,7 @@ function createOptions(to: Command): Command {
     .option('--deb-keyring <file>', 'OpenPGP keys that Debian repositories must be signed with (repeatable)', each)
     .option('--deb-arch <architecture>', "Debian's name of the architecture (default: this machine's)")
     .option('--deb-package <names>', 'only these packages, separated by commas (repeatable)', each)
+    .option('--deb-accept-expired', 'take signed Debian repositories that are out of date, such as snapshots')
     .option('--oci <image>', 'OCI image layout: a directory or a tar archive (repeatable)', each)
     .option('--oci-platform <os/arch>', "platform of an image for several (default: this machine's)")
     .option('--max-workers <number>', 'downloads at the same time', positive, 8)

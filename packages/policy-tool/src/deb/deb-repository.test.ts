@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -64,8 +64,16 @@ test("a signature by one of the operator's keys is enough, in every form", async
   const stranger = path.join(directory, 'stranger.asc');
   writeFileSync(stranger, (await makeSigner()).publicKey);
   const release = path.join(directory, 'dists/stable/Release');
-  for (const gone of [undefined, `${release}.gpg`, release]) {
-    if (gone !== undefined) rmSync(gone);
+  const inRelease = path.join(directory, 'dists/stable/InRelease');
+  // While a server is renewed, Release and its signature may be of different days.
+  const mixed = () => writeFileSync(release, 'of another day');
+  const { release: right } = await makeRepository(t);
+  const detached = () => {
+    writeFileSync(release, right);
+    rmSync(inRelease);
+  };
+  for (const change of [() => {}, mixed, detached]) {
+    change();
     for (const key of ['key.asc', 'key.gpg']) {
       const made = await create(directory, '--deb-keyring', stranger, '--deb-keyring', path.join(directory, key));
       assert.equal(made.code, 0, made.stderr);
@@ -88,33 +96,74 @@ test('with keys, nothing passes without a signature by one of them', async (t) =
   };
   const strangersKey = path.join(directory, 'stranger.asc');
   writeFileSync(strangersKey, stranger.publicKey);
-  await refused(/by none of the keys/, strangersKey);
+  await refused(/signature of .*InRelease is not good: it is by none of the keys/, strangersKey);
+  rmSync(path.join(dists, 'InRelease'));
+  await refused(/signature of .*Release is not good: it is by none of the keys/, strangersKey);
   writeFileSync(path.join(dists, 'Release'), `${release}\n`);
   await refused(/signature of .*Release is not good/);
   writeFileSync(path.join(dists, 'Release'), release);
   writeFileSync(path.join(dists, 'Release.gpg'), 'no signature');
   await refused(/signature of .*Release is not good/);
   rmSync(path.join(dists, 'Release.gpg'));
-  rmSync(path.join(dists, 'InRelease'));
-  await refused(/is not signed/);
+  await refused(/is not signed: there is no .*Release\.gpg/);
   rmSync(path.join(dists, 'Release'));
-  await refused(/is not signed/);
+  await refused(/This is no Debian repository/);
   writeFileSync(key, 'no key');
   await refused(/OpenPGP key cannot be read/);
 });
 
 test('a clear-signed Release counts as far as it is signed, and no further', async (t) => {
   const signer = await makeSigner();
-  const { directory } = await makeRepository(t, signer);
+  const { directory, release } = await makeRepository(t, signer);
   const dists = path.join(directory, 'dists/stable');
-  rmSync(path.join(dists, 'Release'));
   const inline = await signer.clearSigned('Origin: Test\n');
-  const forged = `SHA256:\n ${'a'.repeat(64)} 1 main/binary-amd64/Packages\n\n`;
-  for (const text of [forged + inline, inline + forged]) {
+  for (const text of [`${release}\n${inline}`, `${inline}\n${release}`]) {
     writeFileSync(path.join(dists, 'InRelease'), text);
-    const { code } = await create(directory, '--deb-keyring', path.join(directory, 'key.asc'));
+    const { code, stderr } = await create(directory, '--deb-keyring', path.join(directory, 'key.asc'));
     assert.equal(code, 1);
+    assert.match(stderr, /InRelease is not good|There is no index of packages/);
   }
+});
+
+test('an index that is replaced while it is asked for is found under its digest', async (t) => {
+  const { directory, release } = await makeRepository(t);
+  const index = path.join(directory, 'dists/stable/main/binary-amd64');
+  const [, hex = ''] = /([0-9a-f]{64})/.exec(release) ?? [];
+  writeFiles(index, { [`by-hash/SHA256/${hex}`]: readFileSync(path.join(index, 'Packages.gz')) });
+  writeFileSync(path.join(index, 'Packages.gz'), 'of another day');
+  assert.match((await create(directory)).stderr, /Packages\.gz has the SHA-256/);
+  writeFileSync(path.join(directory, 'dists/stable/Release'), `Acquire-By-Hash: yes\n${release}`);
+  const made = await create(directory);
+  assert.deepEqual({ ...policyOf(made).digests }, BOTH);
+});
+
+test('packages for all architectures have an index of their own where Release says so', async (t) => {
+  const { directory, release } = await makeRepository(t);
+  const dists = path.join(directory, 'dists/stable');
+  const index = `Package: every\nVersion: 1\nFilename: pool/every.deb\nSHA256: ${sha256(OTHER)}\n`;
+  writeFiles(directory, { 'pool/every.deb': OTHER, 'dists/stable/main/binary-all/Packages': index });
+  const withAll = `${release} ${sha256(index)} ${index.length} main/binary-all/Packages\n`;
+  const isFound = async (fields: string) => {
+    writeFileSync(path.join(dists, 'Release'), fields + withAll);
+    return (await create(directory, '--deb-package', 'every')).code === 0;
+  };
+  assert.equal(await isFound('Architectures: all amd64\n'), true);
+  assert.equal(await isFound('Architectures: amd64\n'), false);
+  assert.equal(await isFound('Architectures: all amd64\nNo-Support-for-Architecture-all: Packages\n'), false);
+});
+
+test('a signed repository that is out of date is taken only if that is wanted', async (t) => {
+  const signer = await makeSigner();
+  const { directory, release } = await makeRepository(t, signer);
+  const inRelease = path.join(directory, 'dists/stable/InRelease');
+  const args = [directory, '--deb-keyring', path.join(directory, 'key.asc')] as const;
+  writeFileSync(inRelease, await signer.clearSigned(`Valid-Until: Mon, 02 Feb 2026 00:00:00 UTC\n${release}`));
+  const refused = await create(...args);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /is out of date: it was valid until Mon, 02 Feb 2026/);
+  assert.equal((await create(...args, '--deb-accept-expired')).code, 0);
+  writeFileSync(inRelease, await signer.clearSigned(`Valid-Until: Thu, 05 Feb 2026 00:00:00 UTC\n${release}`));
+  assert.equal((await create(...args)).code, 0);
 });
 
 for (const [what, damage, message] of [

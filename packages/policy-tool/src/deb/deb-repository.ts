@@ -24,6 +24,8 @@ export type DebRepositoryOptions = {
   /** None means all. */
   readonly names: ReadonlySet<string>;
   readonly maxWorkers: number;
+  /** Take a repository that no longer says of itself that it is up to date, such as a snapshot. */
+  readonly acceptExpired: boolean;
 };
 
 type IndexedPackage = { readonly name: string; readonly file: string; readonly sha256: string };
@@ -41,9 +43,9 @@ export async function addDebRepository(
   log: Log,
 ): Promise<void> {
   const files = openRepository(repository.where);
-  const release = await readRelease(files, repository, options.keys, now, log);
+  const release = await readRelease(files, repository, options, now, log);
   const packages: IndexedPackage[] = [];
-  for (const folder of indexFolders(repository, options.architecture)) {
+  for (const folder of indexFolders(repository, options.architecture, release)) {
     packages.push(...indexedPackages(await readIndex(files, repository, folder, release), options.names));
   }
   const missing = [...options.names].filter((name) => !packages.some((one) => one.name === name));
@@ -66,94 +68,124 @@ export async function addDebRepository(
 const suiteFolder = ({ suite }: DebRepository): string =>
   suite.endsWith('/') ? suite.replace(/^\.\//, '') : `dists/${suite}/`;
 
-const indexFolders = ({ suite, components }: DebRepository, architecture: string): readonly string[] =>
-  suite.endsWith('/')
-    ? ['']
-    : components.flatMap((component) => [`${component}/binary-${architecture}/`, `${component}/binary-all/`]);
+/** Packages for all architectures are in the indexes of each, and beside them only where `Release` says so, as apt has it. */
+function indexFolders({ suite, components }: DebRepository, architecture: string, release: Release | undefined) {
+  if (suite.endsWith('/')) return [''];
+  const architectures = release?.hasArchitectureAll ? [architecture, 'all'] : [architecture];
+  return components.flatMap((component) => architectures.map((one) => `${component}/binary-${one}/`));
+}
 
-/** SHA-256 and size of the files that `Release` names; `undefined` for a repository that has no `Release`. */
-type Release = ReadonlyMap<string, string> | undefined;
+/** What is relied on of a `Release` file. */
+type Release = {
+  /** SHA-256 of the files that it names. */
+  readonly sha256: ReadonlyMap<string, string>;
+  /** Whether the server has each index under its digest, too, where it stays while it is replaced. */
+  readonly byHash: boolean;
+  /** Whether there are indexes of packages for all architectures. */
+  readonly hasArchitectureAll: boolean;
+};
 
+/** `undefined` for a repository without suites that has none. */
 async function readRelease(
   files: RepositoryFiles,
   repository: DebRepository,
-  keys: OpenPgpKeys,
+  { keys, acceptExpired }: DebRepositoryOptions,
   now: Date,
   log: Log,
-): Promise<Release> {
+): Promise<Release | undefined> {
   const folder = suiteFolder(repository);
-  const name = `${folder}Release`;
+  const name = files.show(`${folder}Release`);
   const text = await releaseText(files, folder, keys, now);
   if (text === undefined) {
-    if (keys.length > 0) {
-      throw new ToolError('repository_signature', `The repository is not signed: there is no ${files.show(name)}`);
-    }
     if (!repository.suite.endsWith('/')) {
-      throw new ToolError('repository_invalid', `This is no Debian repository: there is no ${files.show(name)}`);
+      throw new ToolError('repository_invalid', `This is no Debian repository: there is no ${name}`);
     }
-    log.warn(`There is no ${files.show(name)}: nothing says who made the repository`);
+    if (keys.length > 0)
+      throw new ToolError('repository_signature', `The repository is not signed: there is no ${name}`);
+    log.warn(`There is no ${name}: nothing says who made the repository`);
     return undefined;
   }
-  if (keys.length === 0) log.warn(`The signature of ${files.show(name)} is not checked: give keys with --deb-keyring`);
+  if (keys.length === 0) log.warn(`The signature of ${name} is not checked: give keys with --deb-keyring`);
   const [fields] = paragraphs(text);
-  const until = Date.parse(fields?.get('valid-until') ?? '');
-  if (until < now.getTime())
-    log.warn(`${files.show(name)} is out of date: it was valid until ${fields?.get('valid-until')}`);
-  return new Map(
-    (fields?.get('sha256') ?? '').split('\n').flatMap((line) => {
-      const [, sha256, file] = /^\s*([0-9a-f]{64})\s+\d+\s+(\S+)$/.exec(line) ?? [];
-      return sha256 === undefined || file === undefined ? [] : [[file, sha256] as const];
-    }),
-  );
+  const until = fields?.get('valid-until') ?? '';
+  if (Date.parse(until) < now.getTime()) {
+    // An old state with its holes, but a good signature, is what somebody between here and the server would show.
+    const problem = `${name} is out of date: it was valid until ${until}`;
+    if (keys.length > 0 && !acceptExpired) {
+      throw new ToolError('repository_signature', `${problem} (--deb-accept-expired takes it nevertheless)`);
+    }
+    log.warn(problem);
+  }
+  const sums = (fields?.get('sha256') ?? '').split('\n').flatMap((line) => {
+    const [, sha256, file] = /^\s*([0-9a-f]{64})\s+\d+\s+(\S+)$/.exec(line) ?? [];
+    return sha256 === undefined || file === undefined ? [] : [[file, sha256] as const];
+  });
+  const isListed = (field: string, word: string) => fields?.get(field)?.split(/\s+/).includes(word) ?? false;
+  return {
+    sha256: new Map(sums),
+    byHash: isListed('acquire-by-hash', 'yes'),
+    hasArchitectureAll: isListed('architectures', 'all') && !isListed('no-support-for-architecture-all', 'Packages'),
+  };
 }
 
+/** `InRelease` first, as apt does: `Release` and its signature may be of different days while a server is renewed. */
 async function releaseText(
   files: RepositoryFiles,
   folder: string,
   keys: OpenPgpKeys,
   now: Date,
 ): Promise<string | undefined> {
-  const plain = await files.find(`${folder}Release`);
-  const detached = plain && keys.length > 0 ? await files.find(`${folder}Release.gpg`) : undefined;
-  if (plain !== undefined && detached !== undefined) {
-    await verifyDetached(files.show(`${folder}Release`), plain, detached, keys, now);
-  }
-  if (plain !== undefined && (detached !== undefined || keys.length === 0)) return plain.toString('utf8');
   const inline = (await files.find(`${folder}InRelease`))?.toString('utf8');
-  if (inline === undefined) {
-    if (plain === undefined) return undefined;
-    throw new ToolError('repository_signature', `${files.show(`${folder}Release`)} is not signed`);
+  if (inline !== undefined) {
+    if (keys.length > 0) return verifyClearSigned(files.show(`${folder}InRelease`), inline, keys, now);
+    // Not checked, so only read: the text between the headers of the armour and the signature.
+    return /\r?\n\r?\n([\s\S]*?)-----BEGIN PGP SIGNATURE-----/.exec(inline)?.[1] ?? inline;
   }
-  if (keys.length > 0) return verifyClearSigned(files.show(`${folder}InRelease`), inline, keys, now);
-  // Not checked, so only read: the text between the headers of the armour and the signature.
-  return /\r?\n\r?\n([\s\S]*?)-----BEGIN PGP SIGNATURE-----/.exec(inline)?.[1] ?? inline;
+  const plain = await files.find(`${folder}Release`);
+  if (plain === undefined) return undefined;
+  if (keys.length > 0) {
+    const name = files.show(`${folder}Release`);
+    const detached = await files.find(`${folder}Release.gpg`);
+    if (detached === undefined) {
+      throw new ToolError('repository_signature', `The repository is not signed: there is no ${name}.gpg`);
+    }
+    await verifyDetached(name, plain, detached, keys, now);
+  }
+  return plain.toString('utf8');
 }
+
+/** Ten times that of the largest distribution. */
+const MAX_INDEX_BYTES = 500_000_000;
 
 const INDEX_NAMES = ['Packages.xz', 'Packages.gz', 'Packages'];
 
-/** The text of an index; empty where the repository has none for that component. */
+/** The text of an index. @throws ToolError `repository_invalid`, `digest_mismatch` */
 async function readIndex(
   files: RepositoryFiles,
   repository: DebRepository,
   folder: string,
-  release: Release,
+  release: Release | undefined,
 ): Promise<string> {
   for (const name of INDEX_NAMES) {
-    const sha256 = release?.get(folder + name);
+    const sha256 = release?.sha256.get(folder + name);
     if (release !== undefined && sha256 === undefined) continue;
     const file = suiteFolder(repository) + folder + name;
-    const content = await files.find(file);
+    const copy = release?.byHash ? `${suiteFolder(repository)}${folder}by-hash/SHA256/${sha256}` : undefined;
+    const content = (copy === undefined ? undefined : await files.find(copy)) ?? (await files.find(file));
     if (content === undefined) continue;
     const actual = createHash('sha256').update(content).digest('hex');
     if (sha256 !== undefined && actual !== sha256) {
       throw new ToolError('digest_mismatch', `${files.show(file)} has the SHA-256 ${actual}, Release says ${sha256}`);
     }
     const chunks: Uint8Array[] = [];
-    for await (const chunk of decompressed(once(content))) chunks.push(chunk);
+    let sizeBytes = 0;
+    for await (const chunk of decompressed(once(content))) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > MAX_INDEX_BYTES) throw new ToolError('repository_invalid', `${files.show(file)} is too large`);
+      chunks.push(chunk);
+    }
     return Buffer.concat(chunks).toString('utf8');
   }
-  // What belongs to all architectures may have an index of its own, and mostly has none.
-  if (folder.endsWith('binary-all/')) return '';
   const where = files.show(suiteFolder(repository) + folder);
   throw new ToolError('repository_invalid', `There is no index of packages ${where}Packages that Release names`);
 }

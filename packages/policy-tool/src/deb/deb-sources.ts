@@ -17,6 +17,8 @@ export type DebOptions = {
   /** Names of packages; none means all. */
   readonly packages: readonly string[];
   readonly maxWorkers: number;
+  /** Take repositories whose `Valid-Until` is past. */
+  readonly acceptExpired: boolean;
 };
 
 /** What `--deb` names. */
@@ -63,7 +65,7 @@ export function parseDebSource(text: string): DebSource {
 /** Adds the files of Debian packages from everywhere that `--deb` names. @throws ToolError */
 export async function addDebSources(
   texts: readonly string[],
-  { keyrings, architecture, packages, maxWorkers }: DebOptions,
+  { keyrings, architecture, packages, maxWorkers, acceptExpired }: DebOptions,
   workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
@@ -75,7 +77,13 @@ export async function addDebSources(
     if (source.kind === 'installed') await addInstalledPackages(source.root, names, workshop, draft, log);
     else if (source.kind === 'path') await addDebFiles(source.path, names, workshop, draft);
     else {
-      await addDebRepository(source.repository, { keys, architecture: ours, names, maxWorkers }, workshop, draft, log);
+      await addDebRepository(
+        source.repository,
+        { keys, architecture: ours, names, maxWorkers, acceptExpired },
+        workshop,
+        draft,
+        log,
+      );
     }
   }
 }
