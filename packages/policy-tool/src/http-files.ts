@@ -3,15 +3,14 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { isErrno, reason, ToolError } from './tool-error.ts';
 
-const TIMEOUT_MS = 60_000;
-
 export type HttpOptions = {
   /** Ask for the first bytes only; a server may send more. */
   readonly firstBytes?: number;
 };
 
 /**
- * The body of an HTTP answer; `undefined` if there is no such file. Redirects are followed, but not from https to http.
+ * The body of an HTTP answer; `undefined` if there is no such file. Redirects are followed, but not from https to http. A
+ * large file may take as long as it needs: Node ends a transfer of which nothing came for 300 seconds.
  * @throws ToolError `download_failed`
  */
 export async function openUrl(url: string, { firstBytes }: HttpOptions = {}): Promise<Readable | undefined> {
@@ -19,7 +18,6 @@ export async function openUrl(url: string, { firstBytes }: HttpOptions = {}): Pr
   try {
     answer = await fetch(url, {
       headers: firstBytes === undefined ? {} : { range: `bytes=0-${firstBytes - 1}` },
-      signal: AbortSignal.timeout(TIMEOUT_MS),
     });
   } catch (error) {
     throw failed(url, reason(error instanceof Error && error.cause !== undefined ? error.cause : error), error);

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { findUrl, openUrl, saveUrl } from './http-files.ts';
+import { folder } from './tool.fixture.ts';
+import { ToolError } from './tool-error.ts';
+
+async function serve(t: TestContext, listener: RequestListener): Promise<string> {
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/file`;
+}
+
+const fails = (code: string, message: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof ToolError && error.code === code, String(error));
+  assert.match(error.message, message);
+  return true;
+};
+
+test('what is not there is undefined, what a server refuses is a failure', async (t) => {
+  let status = 404;
+  const url = await serve(t, (_, response) => response.writeHead(status).end('no'));
+  assert.equal(await findUrl(url, 10), undefined);
+  assert.equal(await openUrl(url), undefined);
+  await assert.rejects(saveUrl(url, path.join(folder(t), 'x')), fails('download_failed', /no such file/));
+  status = 403;
+  await assert.rejects(findUrl(url, 10), fails('download_failed', /the server answered 403/));
+});
+
+test('a download that ends early is a failure, not a shorter file', async (t) => {
+  const url = await serve(t, (_, response) => {
+    response.writeHead(200, { 'content-length': 1000 }).write('short', () => response.destroy());
+  });
+  await assert.rejects(findUrl(url, 1000), fails('download_failed', /file failed/));
+  await assert.rejects(saveUrl(url, path.join(folder(t), 'x')), fails('download_failed', /file failed/));
+});
+
+test('no more than the limit is read, however much is sent', async (t) => {
+  const url = await serve(t, (_, response) => {
+    const timer = setInterval(() => response.write('x'.repeat(1000)), 1);
+    response.on('close', () => clearInterval(timer));
+  });
+  await assert.rejects(findUrl(url, 5000), fails('download_failed', /larger than 5000 bytes/));
+});
+
+test('a file that is there is not written over', async (t) => {
+  const url = await serve(t, (_, response) => response.end('content'));
+  const file = path.join(folder(t), 'x');
+  await saveUrl(url, file);
+  assert.equal(readFileSync(file, 'utf8'), 'content');
+  writeFileSync(file, 'mine');
+  await assert.rejects(saveUrl(url, file), fails('file_unwritable', /Cannot write/));
+  assert.equal(readFileSync(file, 'utf8'), 'mine');
+});
