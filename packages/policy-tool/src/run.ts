@@ -3,6 +3,7 @@ import { type Answers, addCommand, type Environment, openAnswers } from './comma
 import { addCreateRuntime } from './commands/create-runtime-command.ts';
 import { addShowEventLog } from './commands/measured-boot-commands.ts';
 import { addCheck, addConvert, addDiff, addShow } from './commands/policy-commands.ts';
+import { addPredict } from './commands/predict-command.ts';
 import { addSignRuntime, addVerify } from './commands/signature-commands.ts';
 import { ToolError } from './tool-error.ts';
 
@@ -47,5 +48,6 @@ function buildProgram(answers: Answers): Command {
   addDiff(program, answers);
   addCheck(program, answers);
   addShowEventLog(addShow(program, answers), answers);
+  addPredict(program, answers);
   return program;
 }

@@ -11,6 +11,8 @@ export type ToolErrorCode =
   | 'algorithm_mismatch'
   | 'list_invalid'
   | 'event_log_invalid'
+  | 'image_invalid'
+  | 'log_unsuitable'
   | 'archive_malformed'
   | 'archive_unsupported'
   | 'program_missing'

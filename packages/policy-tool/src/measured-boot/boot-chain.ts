@@ -1,5 +1,6 @@
 import { hintData } from '@keylime/event-log/coverage';
 import type { EventData } from '@keylime/event-log/event-data';
+import { VARIABLE_GUIDS } from '@keylime/event-log/guid';
 import { believedData, type EventView } from './event-view.ts';
 
 /** What started what. */
@@ -41,7 +42,11 @@ export function readBootChain(views: readonly EventView[]): BootChain {
   return {
     images: nameRoles(
       of('image_load').filter(({ event, data }) => isApplication(event) && !isOfFirmware(data.devicePath)),
-      { shim: of('shim_variable').length > 0, grub: grub.length > 0, unified: sections.length > 0 },
+      {
+        shim: of('variable').some(({ data }) => data.guid === VARIABLE_GUIDS.shimLock),
+        grubAt: grub[0]?.event.event.index,
+        unified: sections.length > 0,
+      },
     ),
     kernelFiles: files.flatMap(({ event, data }) => (named.kernels.has(data.path) ? [event] : [])),
     initrdFiles: files.flatMap(({ event, data }) => (named.initrds.has(data.path) ? [event] : [])),
@@ -66,27 +71,30 @@ const isApplication = ({ event }: EventView): boolean => event.type === 'EV_EFI_
 /** Applications in a firmware volume, a boot menu for example, are part of the firmware. */
 const isOfFirmware = (devicePath: string): boolean => /^FvVol\([^)]*\)\/FvFile\([^)]*\)/.test(devicePath);
 
-type Loaders = { readonly shim: boolean; readonly grub: boolean; readonly unified: boolean };
+type Loaders = {
+  readonly shim: boolean;
+  /** Index of GRUB's first event. */
+  readonly grubAt: number | undefined;
+  readonly unified: boolean;
+};
 
-type ImageLoad = Extract<EventData, { kind: 'image_load' }>;
+type ImageLoad = { readonly event: EventView; readonly data: Extract<EventData, { kind: 'image_load' }> };
 
-/** Roles by order: shim, then boot loaders, then what they start. An image out of memory was started by a loader. */
-function nameRoles(
-  loads: readonly { readonly event: EventView; readonly data: ImageLoad }[],
-  { shim, grub, unified }: Loaders,
-): readonly BootImage[] {
-  const loaders = (shim ? 1 : 0) + (grub ? 1 : 0);
-  const lastFile = loads.findLastIndex(({ data }) => /\\[^\\]+$/.test(data.devicePath));
-  return loads.map(({ event, data }, i): BootImage => {
-    const role = (): ImageRole => {
-      if (shim && i === 0) return 'shim';
-      if (i < loaders) return 'boot_loader';
-      if (unified) return i < lastFile ? 'boot_loader' : i === lastFile ? 'unified_kernel' : 'kernel';
-      // Firmware or a boot loader such as systemd-boot started it: only the last one can be the kernel.
-      return grub || i === loads.length - 1 ? 'kernel' : 'boot_loader';
-    };
-    return { role: role(), path: data.devicePath, event };
-  });
+/**
+ * Roles by order. What is loaded last before GRUB writes its first event is GRUB, what loaded that is shim, and what comes
+ * after it is the kernel. The order between PCRs is nobody's word, as roles are not.
+ */
+function nameRoles(loads: readonly ImageLoad[], { shim, grubAt, unified }: Loaders): readonly BootImage[] {
+  const grub = grubAt === undefined ? -1 : loads.findLastIndex(({ event }) => event.event.index < grubAt);
+  const lastFile = loads.findLastIndex(({ data }) => data.devicePath.includes('\\'));
+  const last = loads.length - 1;
+  const roleOf = (i: number): ImageRole => {
+    if (grub >= 0) return i > grub ? 'kernel' : i === grub - 1 ? 'shim' : 'boot_loader';
+    if (unified && i >= lastFile) return i === lastFile ? 'unified_kernel' : 'kernel';
+    if (shim && i === 0) return 'shim';
+    return i === last ? 'kernel' : 'boot_loader';
+  };
+  return loads.map(({ event, data }, i) => ({ role: roleOf(i), path: data.devicePath, event }));
 }
 
 const INITRD_COMMAND = /^initrd(?:efi|16)? +(.*)$/s;

@@ -1,0 +1,88 @@
+import { encodeUtf16 } from '@keylime/event-log/encode-data';
+import type { BootEvent } from '@keylime/event-log/event';
+import { EVENT_TYPES } from '@keylime/event-log/event-type';
+import type { BootChain } from './boot-chain.ts';
+import type { KernelUpdate } from './kernel-update.ts';
+import { changeEvent, hasDigest, hashOf, type LogEdit } from './log-edit.ts';
+import { authenticodeDigest, parsePeImage } from './pe-image.ts';
+import { changeLoadOptions, changeStubCommandLine } from './predict-stub.ts';
+import type { UnifiedKernel } from './unified-kernel.ts';
+
+const SECTION_PCR = 11;
+
+/** What firmware, systemd-stub and Linux's stub measure of a unified kernel image that takes the place of one. */
+export function predictUnified(edit: LogEdit, chain: BootChain, update: KernelUpdate, next: UnifiedKernel): void {
+  for (const { role, event } of chain.images) {
+    if (role === 'unified_kernel') {
+      changeEvent(edit, event.event, 'unified kernel image', (bank) => authenticodeDigest(next.image, bank));
+    } else if (role === 'kernel') {
+      const linux = parsePeImage(next.content('.linux') ?? Buffer.alloc(0), 'the section .linux');
+      changeEvent(edit, event.event, 'kernel of the image', (bank) => authenticodeDigest(linux, bank));
+    }
+  }
+  changeSections(edit, chain, next);
+  changeInitrd(edit, chain, next);
+  changeCommandLine(edit, chain, update, next);
+}
+
+/** Puts the sections of `next` in the place of those that the log has. */
+function changeSections(edit: LogEdit, chain: BootChain, next: UnifiedKernel): void {
+  const first = chain.sections[0]?.event.event.index;
+  if (first === undefined) return;
+  for (const { event } of chain.sections) edit.removed.add(event.event.index);
+  const { banks } = edit.log;
+  for (const { name, content } of next.measured) {
+    const event = { pcr: SECTION_PCR, type: EVENT_TYPES.EV_IPL, data: encodeUtf16(`${name}\0`) };
+    for (const [measured, what] of [
+      [Buffer.from(`${name}\0`), `name of section ${name}`],
+      [content, `section ${name}`],
+    ] as const) {
+      const digests = new Map(banks.map((bank) => [bank, hashOf(measured)(bank)]));
+      edit.added.push({ after: first, event: { ...event, digests }, what });
+    }
+  }
+}
+
+/** The initrd that Linux's stub gets is that of the image, unless systemd-stub adds files of its own. */
+function changeInitrd(edit: LogEdit, chain: BootChain, next: UnifiedKernel): void {
+  const initrd = next.content('.initrd');
+  const current = contentEvent(chain, '.initrd');
+  for (const { event } of chain.stubInitrds) {
+    const isOfImage = current !== undefined && sameDigests(current, event);
+    if (initrd !== undefined && isOfImage && !next.addsFiles) {
+      changeEvent(edit, event, 'initrd of the image', hashOf(initrd));
+    } else {
+      edit.unknown.set(
+        9,
+        'systemd-stub adds files to the initrd of the image: what Linux measures of it cannot be told',
+      );
+    }
+  }
+}
+
+function changeCommandLine(edit: LogEdit, chain: BootChain, update: KernelUpdate, next: UnifiedKernel): void {
+  const { commandLine, currentCommandLine } = update;
+  const passed = chain.commandLines.filter(({ text }) => text !== undefined);
+  if (commandLine !== undefined) {
+    if (passed.length === 0) {
+      edit.unknown.set(
+        12,
+        'nobody passes a command line to the image now: who will measure the new one cannot be told',
+      );
+    }
+    for (const { event } of passed) changeLoadOptions(edit, event, commandLine);
+  }
+  const embedded = next.content('.cmdline');
+  const current = contentEvent(chain, '.cmdline');
+  const isSame = embedded !== undefined && current !== undefined && hasDigest(current, hashOf(embedded));
+  const text = commandLine ?? passed.at(-1)?.text ?? embedded?.toString('utf8').replace(/[\s\0]+$/, '') ?? '';
+  if (commandLine === undefined && (isSame || passed.length > 0)) return;
+  changeStubCommandLine(edit, chain, passed.at(-1)?.text ?? currentCommandLine, text);
+}
+
+/** The event of the content of a section, which has the same data as that of its name. */
+const contentEvent = (chain: BootChain, section: string): BootEvent | undefined =>
+  chain.sections.find(({ name, event }) => name === section && event.coverage !== 'text')?.event.event;
+
+const sameDigests = (one: BootEvent, other: BootEvent): boolean =>
+  Array.from(one.digests).every(([bank, hex]) => other.digests.get(bank) === hex);
