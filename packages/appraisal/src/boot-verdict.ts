@@ -104,11 +104,12 @@ function readViolations(answer: unknown): readonly BootViolation[] {
     if (!isJsonObject(one) || typeof one.reason !== 'string' || one.reason === '') {
       throw new TypeError('a violation has no reason');
     }
-    const { reason, event, pcr, expected, found } = one;
+    const { reason, event, pcr, type, expected, found } = one;
     return {
       reason,
       ...(typeof event === 'number' && { event }),
       ...(typeof pcr === 'number' && { pcr }),
+      ...(typeof type === 'string' && { type }),
       ...(typeof expected === 'string' && { expected }),
       ...(typeof found === 'string' && { found }),
     };

@@ -150,7 +150,7 @@ export function failureEvent(failure: Failure): FailureEvent {
       return mild(
         'measured_boot.parser.tpm2_eventlog.error',
         `The boot event log cannot be read (${kind}): ${where}: ${problem}`,
-        { context: 'The boot event log cannot be read', code: 1, data: problem, index },
+        { context: 'The boot event log cannot be read', code: 1, data: problem },
       );
     }
     case 'measured_boot_bank_missing':
@@ -189,6 +189,7 @@ export function failureEvent(failure: Failure): FailureEvent {
           ...judgedBy(failure, failure.reason),
           ...(failure.event !== undefined && { index: failure.event }),
           ...(failure.pcr !== undefined && { pcr: failure.pcr }),
+          ...(failure.type !== undefined && { event_type: failure.type }),
           ...(failure.found !== undefined && { got: failure.found }),
           ...(failure.expected !== undefined && { expected: failure.expected }),
         },

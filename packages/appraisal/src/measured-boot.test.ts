@@ -9,7 +9,7 @@ import { softwareAk } from '@keylime/testing/software-ak';
 import { verifyQuote } from '@keylime/tpm/quote';
 import { type BootQuestion, type BootVerdict, judgeBoot } from './boot-verdict.ts';
 import { failureEvent } from './event.ts';
-import { appraiseBoot, type BootExpectation, isEmptyReference, referenceChecksum } from './measured-boot.ts';
+import { appraiseBoot, type BootExpectation, referenceChecksum } from './measured-boot.ts';
 
 const ak = softwareAk({ encryption: 'ecc256' });
 const nonce = Buffer.from('nonce');
@@ -181,9 +181,4 @@ test('a reference state that the policy does not take, and a policy that is not 
 test('of thousands of violations the first ones are told', () => {
   const evaluate = () => Array.from({ length: 5000 }, (_, event) => ({ reason: 'unexpected', event }));
   assert.equal(judged(LOG, expectation(), { ...policy, evaluate } as MeasuredBootPolicy).failures.length, 64);
-});
-
-test('[compat] only a reference state without content is none', () => {
-  for (const text of ['', '{}', ' [] ', 'null', 'false', '0', '""']) assert.equal(isEmptyReference(text), true, text);
-  for (const text of ['{"a": 1}', '[0]', 'not JSON', '1']) assert.equal(isEmptyReference(text), false, text);
 });

@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto';
 import { parseBase64 } from '@keylime/core/base64';
-import { parseJson } from '@keylime/core/json';
 import { LARGEST_LOG } from '@keylime/event-log/decode';
 import type { VerifiedQuote } from '@keylime/tpm/quote';
 import {
@@ -24,13 +23,6 @@ export type BootExpectation = {
   /** What `judgeBoot` answered to the question of this round. */
   readonly verdict?: BootVerdict | undefined;
 };
-
-/** [compat] Of a reference state without content, such as `{}`, the existing verifier asks nothing of a boot. */
-export function isEmptyReference(text: string): boolean {
-  const json = parseJson(text);
-  if (json === undefined) return text === '';
-  return !json || (typeof json === 'object' && Object.keys(json).length === 0);
-}
 
 /** What was found, under the key to remember it by; or what has to be asked first. */
 export type BootFinding =

@@ -3,11 +3,13 @@ import type { Json } from '@keylime/core/json';
 import { enrol } from './enrolment.ts';
 import { confirmKey, handOver } from './handover.ts';
 import { identify } from './identify.ts';
+import { mbPolicyCommands } from './mb-policy-commands.ts';
 import { notificationCommands } from './notification-commands.ts';
 import { REGISTERED, shownStatus } from './operational-state.ts';
 import { printJson } from './output.ts';
 import { planPayload, withDelivery } from './payload-plan.ts';
-import { policyCommands, requireFreePolicyName } from './policy-commands.ts';
+import { policyCommands } from './policy-commands.ts';
+import { requireFreePolicyNames } from './policy-names.ts';
 import { findRegistrarRecord } from './registrar-record.ts';
 import { removeFromVerifier, warnIfElsewhere } from './removal.ts';
 import { answerText, resultsOf, segment, unexpectedAnswer } from './server-api.ts';
@@ -40,7 +42,7 @@ async function update(tenant: Tenant): Promise<void> {
   const plan = await planPayload(given, tenant.payloads, tenant.agentId);
   const candidate = await identify(tenant);
   const verifier = tenant.verifier();
-  await requireFreePolicyName(verifier, candidate);
+  await requireFreePolicyNames(verifier, candidate);
   const options = { check: !given.noVerifierCheck, pushModel: given.pushModel, retries };
   await withDelivery(plan, async (delivery) => {
     if (delivery) await handOver(tenant, candidate, delivery);
@@ -167,13 +169,6 @@ async function reactivate(tenant: Tenant): Promise<void> {
   output.log.info(`Agent ${id} re-activated`);
 }
 
-const notYet = (what: string): Command => ({
-  help: `not supported by this version yet`,
-  run: () => {
-    throw new TenantError('unsupported', `-c ${what} is not supported by this version yet`);
-  },
-});
-
 /** Every command by its name. */
 export const COMMANDS: { readonly [name: string]: Command } = {
   add: { help: 'check an agent and give it to the verifier', run: add },
@@ -188,10 +183,6 @@ export const COMMANDS: { readonly [name: string]: Command } = {
   bulkinfo: { help: 'show what the verifier knows of all its agents', run: bulkinfo },
   regdelete: { help: 'take an agent out of the registrar', run: regdelete },
   ...policyCommands,
+  ...mbPolicyCommands,
   ...notificationCommands,
-  addmbpolicy: notYet('addmbpolicy'),
-  updatembpolicy: notYet('updatembpolicy'),
-  showmbpolicy: notYet('showmbpolicy'),
-  deletembpolicy: notYet('deletembpolicy'),
-  listmbpolicy: notYet('listmbpolicy'),
 };

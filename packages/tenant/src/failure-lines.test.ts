@@ -22,6 +22,20 @@ test('a failure is one line that says where and why', () => {
   ]);
 });
 
+test('a failure of a boot names the event of its log', () => {
+  const context = {
+    message: 'The boot is not as measured-boot policy strict wants it: kernel cmdline unexpected',
+    index: 38,
+    pcr: 8,
+    event_type: 'EV_IPL',
+    got: 'init=/bin/sh',
+    expected: 'ro quiet',
+  };
+  assert.deepEqual(failureLines({ last_failures: [{ event_id: 'measured_boot.policy_strict', context }] }), [
+    'measured_boot.policy_strict: The boot is not as measured-boot policy strict wants it: kernel cmdline unexpected; event 38, EV_IPL, PCR 8; found init=/bin/sh; expected ro quiet',
+  ]);
+});
+
 test('failures without a place, and records of verifiers that tell none, are fine', () => {
   const failure = { event_id: 'ima.pcr_mismatch', context: { message: 'm' } };
   assert.deepEqual(failureLines({ last_failures: [failure, { event_id: 'x' }, 1] }), ['ima.pcr_mismatch: m', 'x: ']);

@@ -13,7 +13,7 @@ function failureLine({ event_id: event, context }: { readonly [key: string]: Jso
   const about = isJsonObject(context) ? context : {};
   const parts = [
     about.message === undefined ? '' : text(about.message),
-    about.index === undefined ? '' : `entry ${text(about.index)}${about.template ? `, ${text(about.template)}` : ''}`,
+    placeOf(about),
     about.first_index === undefined ? '' : `first seen at entry ${text(about.first_index)}`,
     about.got === undefined ? '' : `found ${text(about.got)}`,
     about.got_package === undefined ? '' : `which is of ${text(about.got_package)}`,
@@ -24,6 +24,14 @@ function failureLine({ event_id: event, context }: { readonly [key: string]: Jso
     about.key_id === undefined ? '' : `key ${text(about.key_id)}`,
   ];
   return `${text(event)}: ${parts.filter((part) => part !== '').join('; ')}`;
+}
+
+/** Of a measurement list its entry and template; of a boot log its event, type and PCR. */
+function placeOf({ index, template, pcr, event_type: type }: { readonly [key: string]: Json }): string {
+  if (pcr === undefined)
+    return index === undefined ? '' : `entry ${text(index)}${template ? `, ${text(template)}` : ''}`;
+  const event = index === undefined ? [] : [`event ${text(index)}`];
+  return [...event, ...(type === undefined ? [] : [text(type)]), `PCR ${text(pcr)}`].join(', ');
 }
 
 const text = (value: Json | undefined): string => (typeof value === 'string' ? value : JSON.stringify(value ?? null));

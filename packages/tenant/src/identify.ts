@@ -19,7 +19,7 @@ import { TenantError } from './tenant-error.ts';
 export async function identify(tenant: Tenant): Promise<Candidate> {
   const { given, output } = tenant;
   const requested = requestedAgentVersion(given.agentApiVersion ?? given.supportedVersion);
-  const policies = await readPolicyOptions(given, tenant.requestTimeoutMs, output.log);
+  const policies = await readPolicyOptions(given, tenant, output.log);
   const id = tenant.agentId();
   const registrar = tenant.registrar();
   output.progress(`asking ${registrar.label} for agent ${id}`);

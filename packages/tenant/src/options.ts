@@ -68,12 +68,18 @@ export const OPTIONS = {
   runtimePolicyChecksum: value(['--runtime-policy-checksum'], 'HEX', 'SHA-256 that the file must have'),
   runtimePolicySigKey: value(['--runtime-policy-sig-key'], 'FILE', 'PEM public key that must have signed the policy'),
   runtimePolicyName: value(['--runtime-policy-name'], 'NAME', 'name of a runtime policy on the verifier'),
-  mbPolicy: value(['--mb-policy', '--mb_refstate'], 'FILE', 'measured-boot policy', {
-    unsupported: 'measured-boot policies',
-  }),
-  mbPolicyName: value(['--mb-policy-name'], 'NAME', 'name of a measured-boot policy on the verifier', {
-    unsupported: 'measured-boot policies',
-  }),
+  mbPolicy: value(
+    ['--mb-policy', '--mb_refstate'],
+    'FILE',
+    'measured-boot policy: the reference state of a boot; default: the file of mb_refstate in tenant.conf',
+  ),
+  mbPolicyName: value(['--mb-policy-name'], 'NAME', 'name of a measured-boot policy on the verifier'),
+  mbPolicyRules: value(
+    ['--mb-policy-rules'],
+    'NAME',
+    'which of its rules the verifier judges --mb-policy by, such as strict; those of its settings when left out',
+    { exactOnly: true },
+  ),
   tpmPolicy: value(
     ['--tpm_policy'],
     'JSON',

@@ -1,18 +1,9 @@
-import { pythonRepr } from '@keylime/api/python-json';
-import type { AgentId } from '@keylime/core/agent-id';
 import type { Command } from './commands.ts';
-import { type PolicyFields, readPolicyOptions } from './policy-options.ts';
-import { type Answer, answerText, type ServerApi, segment, unexpectedAnswer } from './server-api.ts';
+import { finishPolicyCommand } from './policy-answer.ts';
+import { readPolicyOptions } from './policy-options.ts';
+import { segment } from './server-api.ts';
 import type { Tenant } from './tenant.ts';
 import { TenantError } from './tenant-error.ts';
-
-/** [compat] The answer is printed as a Python dict; one that is no JSON (204 has no body) as the empty one. */
-function finish(tenant: Tenant, verifier: ServerApi, doing: string, answer: Answer): void {
-  tenant.output.print(pythonRepr(answer.json ?? {}));
-  if (answer.status < 400) return;
-  if (answer.envelope === undefined) throw unexpectedAnswer(verifier, doing, answer);
-  throw new TenantError(answer.status === 409 ? 'conflict' : 'unexpected_answer', pythonRepr(answer.json ?? {}));
-}
 
 const write =
   (method: 'POST' | 'PUT') =>
@@ -24,12 +15,12 @@ const write =
       }
       tenant.output.log.warn('--allowlist-name is deprecated: use --runtime-policy-name');
     }
-    const fields = await readPolicyOptions(given, tenant.requestTimeoutMs, tenant.output.log);
+    const fields = await readPolicyOptions(given, tenant, tenant.output.log);
     const { tpm_policy, runtime_policy, runtime_policy_key } = fields;
     const verifier = tenant.verifier();
     const body = { tpm_policy, runtime_policy, runtime_policy_key };
     const answer = await verifier.call(method, `/allowlists/${segment(fields.runtime_policy_name)}`, body);
-    finish(tenant, verifier, 'storing a runtime policy', answer);
+    finishPolicyCommand(tenant, verifier, 'storing a runtime policy', answer);
   };
 
 const nameFor = ({ given }: Tenant, verb: 'show' | 'delete'): string => {
@@ -44,20 +35,25 @@ async function show(tenant: Tenant): Promise<void> {
   const verifier = tenant.verifier();
   const answer = await verifier.call('GET', `/allowlists/${segment(name)}`);
   tenant.output.print(`Show allowlist command response: ${answer.status}.`);
-  finish(tenant, verifier, 'reading a runtime policy', answer);
+  finishPolicyCommand(tenant, verifier, 'reading a runtime policy', answer);
 }
 
 async function remove(tenant: Tenant): Promise<void> {
   const name = nameFor(tenant, 'delete');
   const verifier = tenant.verifier();
-  finish(tenant, verifier, 'deleting a runtime policy', await verifier.call('DELETE', `/allowlists/${segment(name)}`));
+  finishPolicyCommand(
+    tenant,
+    verifier,
+    'deleting a runtime policy',
+    await verifier.call('DELETE', `/allowlists/${segment(name)}`),
+  );
 }
 
 async function list(tenant: Tenant): Promise<void> {
   const verifier = tenant.verifier();
   const answer = await verifier.call('GET', '/allowlists/');
   tenant.output.print(`list command response: ${answer.status}.`);
-  finish(tenant, verifier, 'listing runtime policies', answer);
+  finishPolicyCommand(tenant, verifier, 'listing runtime policies', answer);
 }
 
 const deprecated = (old: string, name: string, { run }: Command): Command => ({
@@ -83,35 +79,3 @@ export const policyCommands: { readonly [name: string]: Command } = {
   showallowlist: deprecated('showallowlist', 'showruntimepolicy', commands.showruntimepolicy),
   deleteallowlist: deprecated('deleteallowlist', 'deleteruntimepolicy', commands.deleteruntimepolicy),
 };
-
-/**
- * Looks whether the verifier will take the policy name of an enrolment: a name alone must exist, a name for a new policy
- * must not. `update` asks before it deletes anything.
- */
-export async function requireFreePolicyName(
-  verifier: ServerApi,
-  { id, policies }: { readonly id: AgentId; readonly policies: PolicyFields },
-): Promise<void> {
-  const name = policies.runtime_policy_name;
-  if (name === '') return;
-  if (name === id) {
-    const why = 'a verifier deletes it together with the agent, which update does';
-    throw new TenantError(
-      'conflict',
-      `Runtime policy ${name} is named like the agent: ${why}. Store it under another name`,
-    );
-  }
-  const answer = await verifier.call('GET', `/allowlists/${segment(name)}`);
-  if (answer.status !== 200 && answer.status !== 404) {
-    throw unexpectedAnswer(verifier, `looking up runtime policy ${name}`, answer);
-  }
-  const isNew = policies.runtime_policy !== '';
-  if (isNew && answer.status === 200) {
-    const advice = 'change it with updateruntimepolicy, and update the agent with the name alone';
-    throw new TenantError('conflict', `Runtime policy ${name} already exists on ${verifier.label}: ${advice}`);
-  }
-  if (!isNew && answer.status === 404) {
-    const advice = 'store it with addruntimepolicy first';
-    throw new TenantError('conflict', `${verifier.label}: ${answerText(answer)}; ${advice}`);
-  }
-}

@@ -1,10 +1,11 @@
 import type { Log } from '@keylime/service/log';
 import { readAllowlist } from './allowlist-file.ts';
+import { readMbPolicy } from './mb-policy-file.ts';
 import type { Arguments } from './options.ts';
 import { readRuntimePolicy } from './runtime-policy-file.ts';
 import { readSignatureKeys } from './signature-keys.ts';
 import { TenantError } from './tenant-error.ts';
-import { maskText, readTpmPolicy, tpmPolicyText, withImaPcr } from './tpm-policy-option.ts';
+import { maskText, readTpmPolicy, tpmPolicyText, withBootPcrs, withImaPcr } from './tpm-policy-option.ts';
 
 /** The policies of an agent or of a named policy, encoded as the verifier's API takes them (spec 07 section 3.5). */
 export type PolicyFields = {
@@ -17,13 +18,28 @@ export type PolicyFields = {
   readonly runtime_policy_name: string;
   /** JSON text of a keyring, or empty. */
   readonly ima_sign_verification_keys: string;
+  /** JSON text of a reference state. */
+  readonly mb_policy: string | null;
+  readonly mb_policy_name: string;
+  /** Only sent if it is given: the existing verifier has no such thing. */
+  readonly mb_policy_rules?: string;
+};
+
+export type PolicySettings = {
+  readonly requestTimeoutMs: number;
+  /** The file that `--mb-policy default` stands for; empty for none. */
+  readonly mbReferenceFile: string;
 };
 
 /**
  * Turns the policy options into what is sent. Everything that can be checked here is, so that nothing is half done.
  * @throws TenantError
  */
-export async function readPolicyOptions(given: Arguments, timeoutMs: number, log: Log): Promise<PolicyFields> {
+export async function readPolicyOptions(
+  given: Arguments,
+  { requestTimeoutMs: timeoutMs, mbReferenceFile }: PolicySettings,
+  log: Log,
+): Promise<PolicyFields> {
   const plain = readTpmPolicy(given.tpmPolicy ?? '{}');
   log.info(`TPM PCR Mask from policy is ${maskText(plain)}`);
   const file = given.runtimePolicy;
@@ -51,12 +67,27 @@ export async function readPolicyOptions(given: Arguments, timeoutMs: number, log
     source.file || source.url
       ? await readRuntimePolicy(source, timeoutMs, log)
       : { policy: await allowlistPolicy(given, log), key: Buffer.alloc(0) };
+  const { mbPolicy, mbPolicyName, mbPolicyRules } = given;
+  if (mbPolicyRules !== undefined && mbPolicy === undefined) {
+    throw new TenantError(
+      'invalid_argument',
+      '--mb-policy-rules needs --mb-policy: a stored policy has rules of its own',
+    );
+  }
+  const judgesBoot = mbPolicy !== undefined || mbPolicyName !== undefined;
+  const tpmPolicy = judgesBoot ? withBootPcrs(plain) : plain;
+  if (judgesBoot) {
+    log.info(`TPM PCR Mask automatically modified is ${maskText(tpmPolicy)} to include IMA/Event log PCRs`);
+  }
   return {
-    tpm_policy: tpmPolicyText(usesIma ? withImaPcr(plain) : plain),
+    tpm_policy: tpmPolicyText(usesIma ? withImaPcr(tpmPolicy) : tpmPolicy),
     runtime_policy: read.policy.toString('base64'),
     runtime_policy_key: read.key.toString('base64'),
     runtime_policy_name: name ?? '',
     ima_sign_verification_keys: signatureKeys,
+    mb_policy: mbPolicy === undefined ? null : await readMbPolicy(mbPolicy, mbReferenceFile, log),
+    mb_policy_name: mbPolicyName ?? '',
+    ...(mbPolicyRules !== undefined && { mb_policy_rules: mbPolicyRules }),
   };
 }
 

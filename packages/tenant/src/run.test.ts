@@ -47,13 +47,62 @@ test('every option that comes with a later version is refused, none is ignored',
   }
 });
 
-test('every measured-boot command is refused', async (t) => {
+test('the commands about measured-boot policies send and print what the existing tool does', async (t) => {
   const lab = openLab(t);
-  for (const name of ['addmbpolicy', 'updatembpolicy', 'showmbpolicy', 'deletembpolicy', 'listmbpolicy']) {
-    const outcome = await lab.run(['-c', name]);
-    assert.equal(outcome.code, 1);
-    assert.equal(outcome.messages.at(-1), `ERROR - -c ${name} is not supported by this version yet`);
-  }
+  const file = path.join(lab.workDir, 'reference.json');
+  writeFileSync(file, '{"has_secureboot":true,\n "kernels":[]}');
+  const answers: { readonly [method: string]: ReturnType<typeof envelope> } = {
+    POST: envelope(201, 'Created'),
+    PUT: envelope(201, 'Created'),
+    GET: envelope(200, 'Success', { name: 'web', mb_policy: '{}' }),
+  };
+  const verifier = await lab.serve(({ path: url, method }) => {
+    if (url === '/version') return versions;
+    return answers[method] ?? { status: 204, body: '' };
+  });
+  const run = async (...argv: readonly string[]) => {
+    const { code, data } = await lab.run(['-c', ...argv], { verifier });
+    const { method, path: url, body } = verifier.seen.at(-1) ?? { method: '', path: '', body: '' };
+    return [code, data.join('\n'), `${method} ${url}`, body === '' ? undefined : JSON.parse(body)];
+  };
+  const created = "{'code': 201, 'status': 'Created', 'results': {}}";
+  const named = ['--mb-policy-name', 'web'];
+  const body = { mb_policy: '{"has_secureboot": true, "kernels": []}' };
+  const add = await run('addmbpolicy', ...named, '--mb-policy', file);
+  assert.deepEqual(add, [0, created, 'POST /v2.6/mbpolicies/web', body]);
+  const update = await run('updatembpolicy', ...named, '--mb_refstate', file, '--mb-policy-rules', 'strict');
+  assert.deepEqual(update, [0, created, 'PUT /v2.6/mbpolicies/web', { ...body, mb_policy_rules: 'strict' }]);
+  const shown = "{'code': 200, 'status': 'Success', 'results': {'name': 'web', 'mb_policy': '{}'}}";
+  const show = await run('showmbpolicy', ...named);
+  assert.deepEqual(show.slice(0, 3), [0, `showmbpolicy command response: 200.\n${shown}`, 'GET /v2.6/mbpolicies/web']);
+  const list = await run('listmbpolicy');
+  assert.deepEqual(list.slice(1, 3), [`listmbpolicy command response: 200.\n${shown}`, 'GET /v2.6/mbpolicies/']);
+  assert.deepEqual((await run('deletembpolicy', ...named)).slice(0, 3), [0, '{}', 'DELETE /v2.6/mbpolicies/web']);
+});
+
+test('what cannot be a measured-boot policy is refused before anybody is asked', async (t) => {
+  const lab = openLab(t);
+  const file = path.join(lab.workDir, 'reference.json');
+  writeFileSync(file, 'no JSON');
+  const refused = async (argv: readonly string[], expected: RegExp, code = 1) => {
+    const outcome = await lab.run(argv);
+    assert.equal(outcome.code, code);
+    assert.match(code === 2 ? outcome.stderr : (outcome.messages.at(-1) ?? ''), expected);
+  };
+  const add = ['-c', 'addmbpolicy', '--mb-policy-name', 'web'];
+  await refused(add, /--mb-policy is required/, 2);
+  await refused(['-c', 'addmbpolicy', '--mb-policy', file], /mb_policy_name is required to add measure boot policy/);
+  await refused(['-c', 'showmbpolicy'], /--mb_policy_name is required to show a runtime policy/);
+  await refused(['-c', 'deletembpolicy'], /--mb_policy_name is required to delete a runtime policy/);
+  await refused([...add, '--mb-policy', file], /The measured-boot policy .* is not JSON/);
+  await refused([...add, '--mb-policy', 'default'], /tenant\.conf names no file in mb_refstate/);
+  await refused([...add, '--mb-policy', '/no/such/file'], /Cannot read the measured-boot policy/);
+  const tpm = ['--tpm_policy', `{"22": "${'a'.repeat(64)}", "7": "${'a'.repeat(64)}"}`];
+  const warning =
+    /^ERROR - WARNING: PCR 7 is specified in "tpm_policy", but will in fact be used by measured boot\. Please remove it from policy$/;
+  await refused(['-c', 'add', '-u', 'a', '--mb-policy', file, ...tpm], warning);
+  await refused(['-c', 'add', '-u', 'a', '--mb-policy-name', 'web', ...tpm], warning);
+  await refused(['-c', 'add', '-u', 'a', '--mb-policy-name', 'web', '--mb-policy-rules', 'x'], /needs --mb-policy/);
 });
 
 test('an allowlist is converted with its exclude list, and taken as it is if it is a runtime policy', async (t) => {

@@ -209,6 +209,7 @@ async function tenantOf(
       ...(environment.sleep ? { sleep: environment.sleep } : {}),
     },
     requestTimeoutMs,
+    mbReferenceFile: config.mb_refstate && path.resolve(config.workDir, config.mb_refstate),
   };
 }
 

@@ -5,6 +5,7 @@ import type { AcceptedAlgorithms } from './identity-quote.ts';
 import type { Arguments } from './options.ts';
 import type { Output } from './output.ts';
 import type { PayloadSettings } from './payload-plan.ts';
+import type { PolicySettings } from './policy-options.ts';
 import type { RetrySettings } from './retry.ts';
 import type { ServerApi } from './server-api.ts';
 
@@ -30,5 +31,4 @@ export type Tenant = {
   readonly enableAgentMtls: boolean;
   readonly payloads: PayloadSettings;
   readonly retries: RetrySettings;
-  readonly requestTimeoutMs: number;
-};
+} & PolicySettings;

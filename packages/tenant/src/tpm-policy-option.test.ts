@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { TenantError } from './tenant-error.ts';
-import { readTpmPolicy, tpmPolicyText, withImaPcr } from './tpm-policy-option.ts';
+import { readTpmPolicy, tpmPolicyText, withBootPcrs, withImaPcr } from './tpm-policy-option.ts';
 
 const A = 'a'.repeat(64);
 const refused = (text: string, message: RegExp) =>
@@ -23,6 +23,13 @@ test('the text for the verifier has lower-case lists and the mask of the PCRs, a
 
 test('IMA adds PCR 10 to the mask and nothing else', () => {
   assert.equal(tpmPolicyText(withImaPcr(readTpmPolicy('{}'))), '{"mask": "0x400"}');
+});
+
+test('measured boot adds PCRs 0 to 15 but 10, and whatever else is asked for stays', () => {
+  assert.equal(tpmPolicyText(withBootPcrs(readTpmPolicy('{}'))), '{"mask": "0xfbff"}');
+  assert.equal(tpmPolicyText(withImaPcr(withBootPcrs(readTpmPolicy('{}')))), '{"mask": "0xffff"}');
+  const policy = withBootPcrs(readTpmPolicy(`{"22": "${A}"}`));
+  assert.equal(tpmPolicyText(policy), `{"22": ["${A}"], "mask": "0x40fbff"}`);
 });
 
 test('PCRs with a meaning of their own are refused', () => {

@@ -25,5 +25,8 @@ export function usageProblem(given: Arguments): string | undefined {
   if (given.command === 'updateruntimepolicy' && !given.allowlist && !given.allowlistUrl && !policy) {
     return '--runtime-policy is required to update a runtime policy';
   }
+  const writesMb = given.command === 'addmbpolicy' || given.command === 'updatembpolicy';
+  // Likewise: the existing tool would store nothing under the name.
+  if (writesMb && !given.mbPolicy) return '--mb-policy is required to add or update a measured-boot policy';
   return undefined;
 }

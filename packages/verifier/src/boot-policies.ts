@@ -1,9 +1,10 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type BootQuestion, type BootReference, type BootVerdict, policyFailed } from '@keylime/appraisal/boot-verdict';
-import { type BootExpectation, isEmptyReference, referenceChecksum } from '@keylime/appraisal/measured-boot';
+import { type BootExpectation, referenceChecksum } from '@keylime/appraisal/measured-boot';
 import { CodedError } from '@keylime/core/coded-error';
 import { BUILT_IN_POLICIES } from '@keylime/measured-boot/built-in';
+import { isEmptyReference } from '@keylime/measured-boot/empty-reference';
 import type { ReferenceProblem } from '@keylime/measured-boot/policy';
 import type { BootPolicyModules, BootPolicyNames, BootPolicyTask } from './boot-policy-worker.ts';
 import { openThreadPool, type ThreadPool, ThreadPoolError } from './thread-pool.ts';

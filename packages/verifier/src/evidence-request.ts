@@ -2,12 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { failure, success } from '@keylime/api/envelope';
 import { quotedBootAggregates } from '@keylime/appraisal/appraise';
 import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
-import {
-  appraiseBoot,
-  type BootExpectation,
-  isEmptyReference,
-  referenceChecksum,
-} from '@keylime/appraisal/measured-boot';
+import { appraiseBoot, type BootExpectation, referenceChecksum } from '@keylime/appraisal/measured-boot';
 import { appraisePcrs } from '@keylime/appraisal/pcr-policy';
 import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
 import { parseBase64 } from '@keylime/core/base64';
@@ -16,6 +11,7 @@ import { isHashAlgorithm } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJsonWithin } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { IMA_PCR } from '@keylime/ima/replay';
+import { isEmptyReference } from '@keylime/measured-boot/empty-reference';
 import type { PolicyCache } from '@keylime/policies/policy-cache';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import { akProblems, describeKeyProblem } from '@keylime/tpm/key-checks';
