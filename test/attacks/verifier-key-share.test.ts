@@ -201,6 +201,29 @@ test('a share is in no answer, no log line and no file but sealed', async (t) =>
   await verifier.start();
 });
 
+test('the key of an agent’s revocations is in no file but sealed, one that an earlier version kept in the clear too', async (t) => {
+  const verifier = await started(t);
+  const agent = await verifier.agent('signer');
+  const pem = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ type: 'pkcs8', format: 'pem' });
+  const [, middle = ''] = String(pem).split('\n').slice(4);
+  await verifier.enrol(agent, { revocation_key: pem });
+  await verifier.until('signer', ({ attestation_count }) => attestation_count > 0);
+  assert.ok(!(await verifier.ask({ path: '/v2.6/agents/signer' })).text.includes(middle));
+  await verifier.kill();
+  const database = new DatabaseSync(`${verifier.folder}/verifier.sqlite`);
+  const row = () => database.prepare("SELECT * FROM agents WHERE agent_id = 'signer'").get() ?? {};
+  assert.ok(!JSON.stringify(row()).includes(middle));
+  const enrolment = JSON.stringify({ ...JSON.parse(String(row().enrolment)), revocationKey: pem });
+  database
+    .prepare("UPDATE agents SET enrolment = ?, sealed_revocation_key = NULL WHERE agent_id = 'signer'")
+    .run(enrolment);
+  await verifier.start();
+  assert.ok(!JSON.stringify(row()).includes(middle));
+  assert.match(String(row().sealed_revocation_key), /^[0-9a-f]{16}\./);
+  database.close();
+  await moreRounds(verifier, agent);
+});
+
 test('[MUST] a thief who swaps sealed shares in the database gives neither machine the other one’s', async (t) => {
   const verifier = await started(t);
   const [one, two] = [await verifier.agent('one'), await verifier.agent('two')];
@@ -228,9 +251,9 @@ test('[MUST] a thief who swaps sealed shares in the database gives neither machi
 test('a key can be rotated: the old one is no longer needed after one start', async (t) => {
   const key = () => randomBytes(32).toString('base64');
   const verifier = await started(t, {
-    settings: { key_share_keys: "['new.key', 'old.key']", max_retries: '1000' },
+    settings: { secret_keys: "['new.key', 'old.key']", max_retries: '1000' },
   }).catch((error: unknown) => error);
-  assert.match(String(verifier), /key_share_keys: .*new\.key cannot be used/, 'a key that is named must be there');
+  assert.match(String(verifier), /secret_keys: .*new\.key cannot be used/, 'a key that is named must be there');
   const running = await started(t);
   const agent = await running.agent('rotated');
   const share = await enrolled(running, agent);
@@ -238,15 +261,15 @@ test('a key can be rotated: the old one is no longer needed after one start', as
   await running.kill();
   const configuration = path.join(running.folder, 'verifier.conf');
   const named = async (names: string) => {
-    const text = (await readFile(configuration, 'utf8')).replace(/^key_share_keys = .*\n/m, '');
-    await writeFile(configuration, text.replace('[verifier]\n', `[verifier]\nkey_share_keys = ${names}\n`));
+    const text = (await readFile(configuration, 'utf8')).replace(/^secret_keys = .*\n/m, '');
+    await writeFile(configuration, text.replace('[verifier]\n', `[verifier]\nsecret_keys = ${names}\n`));
   };
   await writeFile(path.join(running.folder, 'new.key'), key());
   await named("['new.key', 'default']");
   await running.start();
-  assert.match(running.log(), /sealed again under the new key: 1/);
+  assert.match(running.log(), /sealed under the new key: 1/);
   await running.kill();
-  await rename(path.join(running.folder, 'key_share.key'), path.join(running.folder, 'gone'));
+  await rename(path.join(running.folder, 'secret.key'), path.join(running.folder, 'gone'));
   await named("['new.key']");
   await running.start();
   agent.machine.reboot();

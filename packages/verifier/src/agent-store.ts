@@ -2,7 +2,6 @@ import type { AgentId } from '@keylime/core/agent-id';
 import { compileOnce, type Parameter } from '@keylime/service/compile-once';
 import type { Kysely, Transaction } from 'kysely';
 import type { Agent, AgentRecord } from './agent.ts';
-import type { KeyShareVault } from './key-share-vault.ts';
 import { type NewDelivery, outboxRow } from './notifications/outbox.ts';
 import type { Peer } from './notifications/spread.ts';
 import { OPERATIONAL_STATES } from './operational-state.ts';
@@ -33,8 +32,6 @@ export type AgentStore = {
   readonly change: (id: AgentId, change: (agent: Agent) => AgentRecord) => Promise<Agent | undefined>;
   /** Deletes the agent, and its policies if they were its own. Tells whether there was such an agent. */
   readonly remove: (id: AgentId) => Promise<boolean>;
-  /** Seals key shares under the vault's first key that another one sealed, as many as can be opened; tells how many. */
-  readonly resealKeyShares: (vault: KeyShareVault) => Promise<number>;
 };
 
 /** `onCorrupt` hears of rows that cannot be read; lists go on without them. */
@@ -141,43 +138,7 @@ export function sqlAgentStore(
         if (agent.mbPolicyName === id) await removeOwnPolicy(trx, 'mb_policies', id);
         return true;
       }),
-    async resealKeyShares(vault) {
-      const rows = await mine(db)
-        .select(['agent_id', 'sealed_key_share'])
-        .where('sealed_key_share', 'is not', null)
-        .execute();
-      let count = 0;
-      for (const { agent_id: id, sealed_key_share: sealed } of rows) {
-        const fresh = sealed === null || !vault.isOutdated(sealed) ? undefined : reseal(vault, id as AgentId, sealed);
-        if (fresh === undefined) continue;
-        await write((trx) =>
-          trx
-            .updateTable('agents')
-            .set({ sealed_key_share: fresh })
-            .where('agent_id', '=', id)
-            .where('sealed_key_share', '=', sealed)
-            .execute(),
-        );
-        count += 1;
-      }
-      return count;
-    },
   };
-}
-
-/** `undefined` where it cannot be opened: the agent's own round says so. */
-function reseal(vault: KeyShareVault, id: AgentId, sealed: string): string | undefined {
-  let share: Buffer;
-  try {
-    share = vault.open(id, sealed);
-  } catch {
-    return undefined;
-  }
-  try {
-    return vault.seal(id, share);
-  } finally {
-    share.fill(0);
-  }
 }
 
 /** Inserts a new agent; the caller has made sure in the same transaction that there is none of that name. */

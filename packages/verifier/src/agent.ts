@@ -24,9 +24,9 @@ export type Enrolment = {
   readonly mtlsCert: string | undefined;
   /** Keyring as JSON text for signatures of files, instead of the policy's; absent: the policy's count. */
   readonly imaSignVerificationKeys?: string;
-  /** PKCS#8 PEM of the RSA key that signs notifications about this agent; empty: they go unsigned. */
-  readonly revocationKey: string;
-  /** The verifier's half V of the payload key, as a `KeyShareVault` sealed it; absent without a payload. */
+  /** The RSA key that signs notifications about this agent, as a `SecretVault` sealed it; absent: the verifier's own does. */
+  readonly sealedRevocationKey: string | undefined;
+  /** The verifier's half V of the payload key, as a `SecretVault` sealed it; absent without a payload. */
   readonly sealedKeyShare: string | undefined;
 };
 

@@ -15,13 +15,13 @@ import type { AgentConnection } from './agent-connection.ts';
 import type { AgentStore } from './agent-store.ts';
 import { attest, type Expectations, type Judge, type PoliciesOfRound } from './attest.ts';
 import type { Clock } from './clock.ts';
-import type { KeyShareVault } from './key-share-vault.ts';
 import type { MbPolicy } from './mb-policy.ts';
 import type { NewDelivery } from './notifications/outbox.ts';
 import { revocationMessage } from './notifications/revocation-message.ts';
 import type { PolicyRegistry } from './policy-registry.ts';
 import { type Release, releaseKeyShare } from './release-key-share.ts';
 import { openScheduler, type SchedulerSettings } from './scheduler.ts';
+import type { SecretVault } from './secret-vault.ts';
 import { CorruptRowError } from './stored-agent.ts';
 import { afterRelease, type EngineSettings, type Outcome, type Transition, transition } from './transition.ts';
 
@@ -37,7 +37,7 @@ export type EngineParts = {
     readonly channels: readonly NewDelivery['channel'][];
   };
   readonly judge: Judge;
-  readonly vault: KeyShareVault;
+  readonly vault: SecretVault;
   /** Signs notifications about agents that were enrolled without a key. */
   readonly signingKey: () => KeyObject;
   /** Something was put into the outbox. */
@@ -140,7 +140,7 @@ export function openEngine(parts: EngineParts): Engine {
     if (agent.sealedKeyShare === undefined || transportKeyPem === undefined) return undefined;
     let share: Buffer;
     try {
-      share = parts.vault.open(agent.id, agent.sealedKeyShare);
+      share = parts.vault.open(agent.id, 'key share', agent.sealedKeyShare);
     } catch (error) {
       log.error('The key share is not given', { agent: agent.id, error });
       return undefined;
@@ -192,10 +192,21 @@ export function openEngine(parts: EngineParts): Engine {
   function deliveriesOf(agent: Agent, { notification }: Transition): readonly NewDelivery[] {
     if (notification === undefined || settings.channels.length === 0) return [];
     const [notificationId, at] = [randomUUID(), new Date(clock.now())];
-    const key = agent.revocationKey === '' ? parts.signingKey() : createPrivateKey(agent.revocationKey);
+    const key = signingKeyOf(agent);
     const body = JSON.stringify(revocationMessage(agent, notification, { id: notificationId, at }, key));
     const event = { notificationId, agentId: agent.id, body, createdAtMs: at.getTime() };
     return settings.channels.map((channel) => ({ ...event, channel }));
+  }
+
+  /** `undefined` where it cannot be opened: an alarm without signature still reaches the webhook. */
+  function signingKeyOf({ id, sealedRevocationKey: sealed }: Agent): KeyObject | undefined {
+    if (sealed === undefined) return parts.signingKey();
+    try {
+      return createPrivateKey(parts.vault.open(id, 'revocation key', sealed));
+    } catch (error) {
+      log.error('A notification goes out unsigned, and agents will not act upon it', { agent: id, error });
+      return undefined;
+    }
   }
 
   function report(agent: Agent, outcome: Outcome, { nextDelayMs }: Transition): void {

@@ -4,9 +4,9 @@ import { type Agent, freshRecord } from './agent.ts';
 import { type GroupWrite, insertAgent } from './agent-store.ts';
 import type { BootPolicies } from './boot-policies.ts';
 import type { EnrolmentRequest } from './enrolment.ts';
-import type { KeyShareVault } from './key-share-vault.ts';
 import { acceptMbPolicy } from './mb-policy.ts';
 import { findPolicy, insertPolicy, type StoredMbPolicy, type StoredPolicy } from './policy-store.ts';
+import type { SecretVault } from './secret-vault.ts';
 import { acceptPolicy, isRefusal, type PolicySignatureSettings } from './submitted-policy.ts';
 
 export type EnrolResult =
@@ -23,10 +23,17 @@ const refused = (code: 400 | 401 | 404 | 409, status: string): EnrolResult => ({
 export async function enrol(
   write: GroupWrite,
   request: EnrolmentRequest,
-  settings: PolicySignatureSettings & { readonly verifierId: string; readonly vault: KeyShareVault },
+  settings: PolicySignatureSettings & { readonly verifierId: string; readonly vault: SecretVault },
   bootPolicies: BootPolicies,
 ): Promise<EnrolResult> {
-  const { runtimePolicy: submitted, mbPolicy: submittedMb, supportedVersion, keyShare, ...enrolment } = request;
+  const {
+    runtimePolicy: submitted,
+    mbPolicy: submittedMb,
+    supportedVersion,
+    keyShare,
+    revocationKey,
+    ...enrolment
+  } = request;
   const { id } = enrolment;
   const ownName = submitted.name ?? id;
   const text = submitted.text ?? (submitted.name === undefined ? EMPTY_RUNTIME_POLICY_TEXT : undefined);
@@ -52,7 +59,9 @@ export async function enrol(
     ...enrolment,
     ...freshRecord(supportedVersion),
     runtimePolicyName: ownName,
-    sealedKeyShare: keyShare && settings.vault.seal(id, keyShare),
+    sealedKeyShare: keyShare && settings.vault.seal(id, 'key share', keyShare),
+    sealedRevocationKey:
+      revocationKey === '' ? undefined : settings.vault.seal(id, 'revocation key', Buffer.from(revocationKey)),
     mbPolicyName: mbName,
     verifierId: settings.verifierId,
     // Anywhere: a round with an agent of this name that was deleted must not pass for one with this agent.

@@ -17,12 +17,17 @@ import type { GivenReference } from './boot-policies.ts';
 import { isPolicyName, POLICY_NAME_RULE } from './policy-name.ts';
 
 /** What the body of `POST /agents/{id}` asks for; the policy may still turn out not to be there. */
-export type EnrolmentRequest = Omit<Enrolment, 'runtimePolicyName' | 'mbPolicyName' | 'sealedKeyShare'> & {
+export type EnrolmentRequest = Omit<
+  Enrolment,
+  'runtimePolicyName' | 'sealedRevocationKey' | 'mbPolicyName' | 'sealedKeyShare'
+> & {
   readonly supportedVersion: string;
   readonly runtimePolicy: SubmittedPolicy;
   readonly mbPolicy: SubmittedMbPolicy;
   /** V, the verifier's half of the payload key. */
   readonly keyShare: Buffer | undefined;
+  /** PEM of the RSA key for notifications about this agent; empty: the verifier's own signs them. */
+  readonly revocationKey: string;
 };
 
 /** A runtime policy as it comes with a request: its name, its text, and a key for its signature, each if given. */

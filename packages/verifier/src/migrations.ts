@@ -98,4 +98,10 @@ export const verifierMigrations: readonly Migration[] = [
       await trx.schema.createIndex('agents_by_mb_policy').on('agents').column('mb_policy_name').execute();
     },
   },
+  {
+    name: 'sealed revocation keys',
+    async up(trx, { text }) {
+      await trx.schema.alterTable('agents').addColumn('sealed_revocation_key', text).execute();
+    },
+  },
 ];

@@ -24,7 +24,6 @@ import { type BootPolicySettings, openBootPolicies } from './boot-policies.ts';
 import { systemClock } from './clock.ts';
 import { openEngine } from './engine.ts';
 import { judgeHereOrElsewhere } from './judge-elsewhere.ts';
-import { keyShareVault, readKeyShareKeys } from './key-share-vault.ts';
 import { decodeStoredMbPolicy } from './mb-policy.ts';
 import { verifierMigrations } from './migrations.ts';
 import { sqlDeadLetters } from './notifications/dead-letters.ts';
@@ -40,6 +39,8 @@ import { notificationRoutes } from './routes/notifications.ts';
 import { runtimePolicyRoutes } from './routes/runtime-policies.ts';
 import { verifyRoutes } from './routes/verify.ts';
 import { versionRoutes } from './routes/versions.ts';
+import { sealSecrets } from './seal-secrets.ts';
+import { readSecretKeys, secretVault } from './secret-vault.ts';
 import type { VerifierTables } from './tables.ts';
 import { openThreadPool } from './thread-pool.ts';
 import {
@@ -98,7 +99,7 @@ export async function startVerifier(
     const bootPolicies = await openBootPolicies(bootPolicySettings(config));
     closers.unshift(() => bootPolicies.close());
     const verifierId = config.uuid;
-    const vault = keyShareVault(await readKeyShareKeys(config.key_share_keys, config.workDir), verifierId);
+    const vault = secretVault(await readSecretKeys(config.secret_keys, config.workDir), verifierId);
     const { size, overflow } = config.database_pool_sz_ovfl;
     const db = await openDatabase<VerifierTables>({
       url: config.database_url,
@@ -130,8 +131,8 @@ export async function startVerifier(
     });
     const mbPolicyStore = sqlPolicyStore(db, write, 'mb_policies');
     const mbPolicies = openPolicyRegistry(mbPolicyStore, (stored) => good(decodeStoredMbPolicy(stored, bootPolicies)));
-    const resealed = await agents.resealKeyShares(vault);
-    if (resealed > 0) log.info(`Key shares were sealed again under the new key: ${resealed}`);
+    const resealed = await sealSecrets(db, write, verifierId, vault);
+    if (resealed > 0) log.info(`Secrets of agents were sealed under the new key: ${resealed}`);
     const requestMs = config.request_timeout * 1000;
     const clients = openAgentClients({
       clientCertificate: material.client,

@@ -20,9 +20,11 @@ export class CorruptRowError extends Error {
 /** An enrolment as JSON; `mtlsCert` null stands for plain HTTP. */
 export type StoredEnrolment = Omit<
   Enrolment,
-  'id' | 'runtimePolicyName' | 'mbPolicyName' | 'mtlsCert' | 'sealedKeyShare'
+  'id' | 'runtimePolicyName' | 'mbPolicyName' | 'mtlsCert' | 'sealedKeyShare' | 'sealedRevocationKey'
 > & {
   readonly mtlsCert: string | null;
+  /** PEM, in rows of versions that kept it in the clear: `sealSecrets` takes it away. */
+  readonly revocationKey?: string;
 };
 
 /** Progress as JSON, with short names: it is written with every attestation. */
@@ -42,7 +44,7 @@ export type StoredProgress = {
 
 /** The row of a new agent. */
 export function agentRow(agent: Agent): Insertable<AgentsTable> {
-  const { ip, port, verifierIp, verifierPort, tpmPolicy, metadata, accepted, akTpm, revocationKey } = agent;
+  const { ip, port, verifierIp, verifierPort, tpmPolicy, metadata, accepted, akTpm } = agent;
   const { imaSignVerificationKeys } = agent;
   const mtlsCert = agent.mtlsCert ?? null;
   const enrolment: StoredEnrolment = {
@@ -55,7 +57,6 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
     accepted,
     akTpm,
     mtlsCert,
-    revocationKey,
     ...(imaSignVerificationKeys !== undefined && { imaSignVerificationKeys }),
   };
   return {
@@ -65,6 +66,7 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
     enrolment,
     runtime_policy_name: agent.runtimePolicyName,
     sealed_key_share: agent.sealedKeyShare ?? null,
+    sealed_revocation_key: agent.sealedRevocationKey ?? null,
     mb_policy_name: agent.mbPolicyName ?? null,
     ...recordColumns(agent),
   };
@@ -100,13 +102,14 @@ export function storedAgent(row: Selectable<AgentsTable>): Agent {
   const state = parseOperationalState(row.operational_state);
   if (id === undefined) throw new CorruptRowError(row.agent_id, 'agent_id');
   if (state === undefined) throw new CorruptRowError(row.agent_id, 'operational_state');
-  const { enrolment } = row;
+  const { revocationKey: _, ...enrolment } = row.enrolment;
   return {
     id,
     ...enrolment,
     mtlsCert: enrolment.mtlsCert ?? undefined,
     runtimePolicyName: row.runtime_policy_name,
     sealedKeyShare: row.sealed_key_share ?? undefined,
+    sealedRevocationKey: row.sealed_revocation_key ?? undefined,
     ...(row.mb_policy_name !== null && { mbPolicyName: row.mb_policy_name }),
     verifierId: row.verifier_id,
     revision: row.revision,

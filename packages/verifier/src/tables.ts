@@ -17,8 +17,9 @@ export type AgentsTable = {
   revision: number;
   enrolment: StoredEnrolment;
   runtime_policy_name: string;
-  /** See `KeyShareVault`; null without a payload. */
+  /** See `SecretVault`; null without a payload. */
   sealed_key_share: string | null;
+  sealed_revocation_key: string | null;
   /** Null for agents that were enrolled before there was measured boot. */
   mb_policy_name: string | null;
   operational_state: number;

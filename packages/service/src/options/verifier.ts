@@ -93,9 +93,9 @@ export const verifierOptions = {
     '[]',
     'Files with the EC public keys or certificates that signed runtime policies must be signed by. Empty: by any key that comes with the policy.',
   ),
-  key_share_keys: list(
+  secret_keys: list(
     'default',
-    'Files, each with 32 bytes in base64, that halves of payload keys are encrypted with in the database, relative to the work directory. The first one encrypts, all decrypt: put a new one in front to rotate. `default` is `key_share.key`, made when missing.',
+    'Files, each with 32 bytes in base64, that secrets of agents (halves of payload keys, revocation keys) are encrypted with in the database, relative to the work directory. The first one encrypts, all decrypt: put a new one in front to rotate. `default` is `secret.key`, made when missing.',
   ),
   mode: choice(['pull', 'push'], 'pull', 'Who starts an attestation: the verifier (`pull`) or the agent (`push`).'),
   challenge_lifetime: integer(1800, 1, DAY_S, 'Push: seconds that a challenge is good for.'),

@@ -12,9 +12,9 @@ import type { BootPolicies } from '../boot-policies.ts';
 import type { Engine } from '../engine.ts';
 import { enrol } from '../enrol.ts';
 import { decodeEnrolment, type EnrolmentSettings } from '../enrolment.ts';
-import type { KeyShareVault } from '../key-share-vault.ts';
 import type { MbPolicy } from '../mb-policy.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
+import type { SecretVault } from '../secret-vault.ts';
 import { agentStatus } from '../status.ts';
 import type { PolicySignatureSettings } from '../submitted-policy.ts';
 
@@ -29,7 +29,7 @@ export type AgentRoutesParts = {
     PolicySignatureSettings & {
       readonly verifierId: string;
       readonly quoteIntervalSeconds: number;
-      readonly vault: KeyShareVault;
+      readonly vault: SecretVault;
     };
 };
 

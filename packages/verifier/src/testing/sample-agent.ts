@@ -17,7 +17,7 @@ export function sampleAgent(text = 'sample'): Agent {
     accepted: { hash: ['sha256'], encryption: ['ecc', 'rsa'], signing: ['ecdsa', 'rsassa'] },
     akTpm: '',
     mtlsCert: undefined,
-    revocationKey: '',
+    sealedRevocationKey: undefined,
     sealedKeyShare: undefined,
     verifierId: 'default',
     revision: 1,

@@ -6,18 +6,21 @@ import { parseBase64 } from '@keylime/core/base64';
 import { CodedError } from '@keylime/core/coded-error';
 import { createFile, makePrivateFolder, PRIVATE_FILE_MODE } from '@keylime/pki/safe-files';
 
-/** Key shares (V) for the database: sealed, they say nothing to whoever reads it. */
-export type KeyShareVault = {
-  /** The share of one agent, as text. The same share is another text each time. */
-  readonly seal: (agentId: AgentId, share: Uint8Array) => string;
-  /** @throws KeyShareVaultError if it is another agent's or was changed, or its key is not configured */
-  readonly open: (agentId: AgentId, sealed: string) => Buffer;
+/** What is kept sealed: the verifier's half of a payload key, raw, or the key of an agent's revocations, PEM. */
+export type SecretKind = 'key share' | 'revocation key';
+
+/** Secrets of agents for the database: sealed, they say nothing to whoever reads it. */
+export type SecretVault = {
+  /** A secret as text. The same secret is another text each time. */
+  readonly seal: (agentId: AgentId, kind: SecretKind, secret: Uint8Array) => string;
+  /** @throws SecretVaultError if it is another agent's, of another kind or was changed, or its key is not configured */
+  readonly open: (agentId: AgentId, kind: SecretKind, sealed: string) => Buffer;
   /** Whether it was sealed under a key that is not the first one any more. */
   readonly isOutdated: (sealed: string) => boolean;
 };
 
-/** A share that cannot be opened, or a key that cannot be used. The message names what to do and holds no secret. */
-export class KeyShareVaultError extends CodedError<'key_file_unusable' | 'key_not_configured' | 'share_damaged'> {}
+/** A secret that cannot be opened, or a key that cannot be used. The message names what to do and holds no secret. */
+export class SecretVaultError extends CodedError<'key_file_unusable' | 'key_not_configured' | 'secret_damaged'> {}
 
 /** Bytes of a key: AES-256. */
 const KEY_BYTES = 32;
@@ -26,45 +29,46 @@ const TAG_BYTES = 16;
 const CIPHER = 'aes-256-gcm';
 
 /** File that `default` names, in the work directory: made at the first start. */
-export const DEFAULT_KEY_FILE = 'key_share.key';
+export const DEFAULT_KEY_FILE = 'secret.key';
 
 type Key = { readonly id: string; readonly key: Buffer };
 
 /**
- * Seals with AES-256-GCM under the first of `keys`, opens under any. A sealed share is `KEYID.base64(IV ‖ ciphertext ‖ tag)`;
- * verifier and agent are authenticated with it, so that a row that was moved to another agent does not open.
+ * Seals with AES-256-GCM under the first of `keys`, opens under any. A sealed secret is `KEYID.base64(IV ‖ ciphertext ‖ tag)`;
+ * verifier, agent and kind are authenticated with it, so that one that was moved to another place does not open.
  */
-export function keyShareVault(keys: readonly [Buffer, ...Buffer[]], verifierId: string): KeyShareVault {
+export function secretVault(keys: readonly [Buffer, ...Buffer[]], verifierId: string): SecretVault {
   const known = keys.map((key): Key => ({ id: createHash('sha256').update(key).digest('hex').slice(0, 16), key }));
   const current = known[0] as Key;
-  const context = (agentId: AgentId) => Buffer.from(JSON.stringify(['keylime key share', verifierId, agentId]));
+  const context = (agentId: AgentId, kind: SecretKind) =>
+    Buffer.from(JSON.stringify([`keylime ${kind}`, verifierId, agentId]));
   return {
-    seal(agentId, share) {
+    seal(agentId, kind, secret) {
       const iv = randomBytes(IV_BYTES);
-      const cipher = createCipheriv(CIPHER, current.key, iv).setAAD(context(agentId));
-      const text = Buffer.concat([iv, cipher.update(share), cipher.final(), cipher.getAuthTag()]).toString('base64');
+      const cipher = createCipheriv(CIPHER, current.key, iv).setAAD(context(agentId, kind));
+      const text = Buffer.concat([iv, cipher.update(secret), cipher.final(), cipher.getAuthTag()]).toString('base64');
       return `${current.id}.${text}`;
     },
-    open(agentId, sealed) {
+    open(agentId, kind, sealed) {
       const id = keyIdOf(sealed);
       const found = known.find((one) => one.id === id);
       if (found === undefined) {
-        throw new KeyShareVaultError(
+        throw new SecretVaultError(
           'key_not_configured',
-          `The key share of agent ${agentId} was sealed under the key ${id}, which is not in key_share_keys: add its file again, or enrol the agent anew.`,
+          `The ${kind} of agent ${agentId} was sealed under the key ${id}, which is not in secret_keys: add its file again, or enrol the agent anew.`,
         );
       }
       const bytes = parseBase64(sealed.slice(id.length + 1)) ?? Buffer.alloc(0);
       try {
         const iv = bytes.subarray(0, IV_BYTES);
         const decipher = createDecipheriv(CIPHER, found.key, iv, { authTagLength: TAG_BYTES })
-          .setAAD(context(agentId))
+          .setAAD(context(agentId, kind))
           .setAuthTag(bytes.subarray(-TAG_BYTES));
         return Buffer.concat([decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES)), decipher.final()]);
       } catch {
-        throw new KeyShareVaultError(
-          'share_damaged',
-          `The key share of agent ${agentId} was changed in the database, or is another agent's: enrol the agent anew.`,
+        throw new SecretVaultError(
+          'secret_damaged',
+          `The ${kind} of agent ${agentId} was changed in the database, or is another agent's: enrol the agent anew.`,
         );
       }
     },
@@ -77,9 +81,9 @@ const keyIdOf = (sealed: string): string => sealed.split('.', 1)[0] ?? '';
 /**
  * The keys in the files that an operator names, relative to `workDir`; `default` is one in the work directory that is made
  * when it is missing. Each file holds 32 bytes in base64.
- * @throws KeyShareVaultError
+ * @throws SecretVaultError
  */
-export async function readKeyShareKeys(files: readonly string[], workDir: string): Promise<[Buffer, ...Buffer[]]> {
+export async function readSecretKeys(files: readonly string[], workDir: string): Promise<[Buffer, ...Buffer[]]> {
   const named = files.filter((file) => file !== '');
   const [first = 'default', ...others] = named;
   const keys: [Buffer, ...Buffer[]] = [await readKey(first, workDir)];
@@ -106,4 +110,4 @@ async function readKey(name: string, workDir: string): Promise<Buffer> {
 }
 
 const unusable = (file: string, why: string) =>
-  new KeyShareVaultError('key_file_unusable', `key_share_keys: ${file} cannot be used: ${why}`);
+  new SecretVaultError('key_file_unusable', `secret_keys: ${file} cannot be used: ${why}`);
