@@ -1,0 +1,83 @@
+import { X509Certificate } from 'node:crypto';
+import { digestHex } from '@keylime/core/digest';
+import { SIGNATURE_TYPES } from '@keylime/event-log/guid';
+import type { EfiSignatureData, EfiSignatureList } from '@keylime/event-log/signature-list';
+import type { UefiVariable } from '@keylime/event-log/uefi-variable';
+import { violationBy } from './event-words.ts';
+import type { BootViolation } from './policy.ts';
+import type { DatabaseName } from './reference-json.ts';
+import { type SignatureSet, signatureKey } from './reference-values.ts';
+import type { StrictEvent } from './strict-boot.ts';
+import type { StrictReference } from './strict-reference.ts';
+
+type Entry = { readonly list: EfiSignatureList; readonly signature: EfiSignatureData; readonly key: string };
+
+/** All entries of a database, by `signatureKey`. */
+export const signaturesOf = (database: UefiVariable): SignatureSet =>
+  new Set(entriesOf(database).map(({ key }) => key));
+
+const entriesOf = ({ value }: UefiVariable): readonly Entry[] =>
+  value.kind !== 'signature_database'
+    ? []
+    : value.lists.flatMap((list) =>
+        list.signatures.map((signature) => ({ list, signature, key: signatureKey(signature.owner, signature.data) })),
+      );
+
+/** PK, KEK, db and dbx against the reference state, each by its rule. With Secure Boot all but dbx have an entry. */
+export function judgeDatabase(
+  { event }: StrictEvent,
+  database: UefiVariable,
+  name: DatabaseName,
+  { databases, secureBoot }: StrictReference,
+): readonly BootViolation[] {
+  const { signatures, rule } = databases[name];
+  if (database.value.kind !== 'signature_database') {
+    const { problem } = database.value.kind === 'malformed' ? database.value : { problem: 'no signature lists' };
+    return [violationBy(event, 'database_malformed', { expected: `a signature database ${name}`, found: problem })];
+  }
+  const entries = entriesOf(database);
+  const violations: BootViolation[] = [];
+  if (secureBoot && entries.length === 0 && name !== 'dbx') {
+    violations.push(violationBy(event, 'database_empty', { expected: `an entry in ${name}`, found: 'none' }));
+  }
+  const others = entries.filter(({ key }) => !signatures.has(key));
+  if (rule === 'superset') {
+    for (const entry of others.filter(({ list, signature }) => !isWellFormed(list, signature))) {
+      violations.push(violationBy(event, 'signature_malformed', { expected: WELL_FORMED, found: entryWords(entry) }));
+    }
+  } else if (others[0] !== undefined) {
+    const found = `${others.length} in ${name} that it has not, the first ${entryWords(others[0])}`;
+    violations.push(violationBy(event, 'signature_unexpected', { expected: 'entries of the reference state', found }));
+  }
+  if (rule !== 'subset') {
+    const there = new Set(entries.map(({ key }) => key));
+    const [first, ...more] = [...signatures].filter((key) => !there.has(key));
+    if (first !== undefined) {
+      const expected = `in ${name} ${keyWords(first)}${more.length > 0 ? ` and ${more.length} more` : ''}`;
+      violations.push(violationBy(event, 'signature_missing', { expected }));
+    }
+  }
+  return violations;
+}
+
+const WELL_FORMED = 'a certificate that can be read, or a hash or key of a known type';
+const TYPES: ReadonlySet<string> = new Set(Object.values(SIGNATURE_TYPES));
+
+function isWellFormed({ type }: EfiSignatureList, { data }: EfiSignatureData): boolean {
+  if (type !== SIGNATURE_TYPES.x509) return TYPES.has(type);
+  try {
+    return new X509Certificate(data).raw.length === data.length;
+  } catch {
+    return false;
+  }
+}
+
+const entryWords = ({ signature }: Entry): string => keyWords(signatureKey(signature.owner, signature.data));
+
+/** Hashes as they are, certificates by their hash. */
+function keyWords(key: string): string {
+  const [owner = '', data = ''] = key.split(':0x');
+  return data.length <= 128
+    ? `${data} of owner ${owner}`
+    : `certificate with SHA-256 ${digestHex('sha256', Buffer.from(data, 'hex'))} of owner ${owner}`;
+}

@@ -1,0 +1,103 @@
+import { digestHex, type HashAlgorithm } from '@keylime/core/digest';
+import { type CoveredData, coveredData, type MeasuredEvent } from '@keylime/event-log/coverage';
+import type { VerifiedEventLog } from '@keylime/event-log/verify';
+import { digestWords, violationBy } from './event-words.ts';
+import type { BootViolation } from './policy.ts';
+import { inBank } from './reference-values.ts';
+import type { StrictReference } from './strict-reference.ts';
+
+/** An event that nothing is wrong with by itself, and that has to be explained. */
+export type StrictEvent = {
+  readonly event: MeasuredEvent;
+  /** What its digest covers. */
+  readonly covered: CoveredData | undefined;
+  /** Known by its digest, so explained, whatever it says. */
+  readonly isListed: boolean;
+  readonly isAfterSeparator: boolean;
+};
+
+export type StrictBoot = {
+  readonly bank: HashAlgorithm;
+  /** In the order of each PCR, without separators and without what is a violation already. */
+  readonly events: (pcr: number) => readonly StrictEvent[];
+  readonly unloggedActions: readonly string[];
+};
+
+/** The PCRs that firmware ends with a separator before it starts a boot loader. */
+const SEPARATED_PCRS: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7];
+/** Where only the firmware's own start measures: nothing is ever behind the separator. */
+const CLOSED_PCRS: readonly number[] = [0, 3, 6];
+
+const SEPARATOR = Buffer.alloc(4);
+const OTHER_SEPARATORS = [Buffer.of(1, 0, 0, 0), Buffer.alloc(4, 0xff)];
+const DEBUG_MODE = 'UEFI Debug Mode';
+const NO_DMA_PROTECTION = 'DMA Protection Disabled';
+
+/**
+ * Sorts the events of a log, and tells those that are wrong wherever they are: separators that tell an error, that are
+ * missing or there twice, debugging, and data that is not what was measured. They are known by their digests, so that no
+ * other type hides them.
+ */
+export function sortEvents(
+  log: VerifiedEventLog,
+  reference: StrictReference,
+): { readonly boot: StrictBoot; readonly violations: readonly BootViolation[] } {
+  const { bank } = log;
+  const separator = digestHex(bank, SEPARATOR);
+  const forbidden = forbiddenDigests(bank, reference);
+  const listed = new Map(Array.from(reference.digests, ([pcr, list]) => [pcr, inBank(list, bank)]));
+  const malformed = new Set(log.problems.map(({ index }) => index));
+  const separated = new Set<number>();
+  const events = new Map<number, StrictEvent[]>();
+  const violations: BootViolation[] = [];
+
+  for (const event of log.events) {
+    const { pcr, digest } = event;
+    const isListed = listed.get(pcr)?.has(digest) ?? false;
+    const isSeparator = digest === separator && SEPARATED_PCRS.includes(pcr);
+    const isAfterSeparator = separated.has(pcr);
+    const problems: (string | undefined)[] = [
+      forbidden.get(digest),
+      isListed ? undefined : dataProblem(event, malformed),
+    ];
+    if (isSeparator) {
+      separated.add(pcr);
+      if (event.type !== 'EV_SEPARATOR') problems.push('separator_of_other_type');
+      if (isAfterSeparator) problems.push('separator_repeated');
+    } else if (isAfterSeparator && CLOSED_PCRS.includes(pcr)) problems.push('event_after_separator');
+    const reasons = problems.filter((reason) => reason !== undefined);
+    for (const reason of reasons) violations.push(violationBy(event, reason, { found: digestWords(event) }));
+    if (reasons.length === 0 && !isSeparator) {
+      listOf(events, pcr).push({ event, covered: coveredData(event), isListed, isAfterSeparator });
+    }
+  }
+  for (const pcr of SEPARATED_PCRS) {
+    if (!separated.has(pcr)) violations.push({ reason: 'separator_missing', pcr, expected: 'EV_SEPARATOR 00000000' });
+  }
+  const { unloggedActions } = log;
+  return { boot: { bank, events: (pcr) => events.get(pcr) ?? [], unloggedActions }, violations };
+}
+
+function dataProblem(event: MeasuredEvent, malformed: ReadonlySet<number>): string | undefined {
+  if (malformed.has(event.index)) return 'event_data_malformed';
+  return event.coverage === 'mismatch' ? 'event_data_not_measured' : undefined;
+}
+
+/** Reasons by digest. */
+function forbiddenDigests(bank: HashAlgorithm, { dmaProtection }: StrictReference): ReadonlyMap<string, string> {
+  const digests = new Map(OTHER_SEPARATORS.map((bytes) => [digestHex(bank, bytes), 'separator_tells_error']));
+  digests.set(digestHex(bank, Buffer.from(DEBUG_MODE)), 'uefi_debug_mode');
+  if (dmaProtection === 'required') {
+    digests.set(digestHex(bank, Buffer.from(NO_DMA_PROTECTION)), 'dma_protection_disabled');
+  }
+  return digests;
+}
+
+/** Digest of an action's text, in `bank`. */
+export const actionDigest = (bank: HashAlgorithm, text: string): string => digestHex(bank, Buffer.from(text));
+
+function listOf<K, V>(lists: Map<K, V[]>, key: K): V[] {
+  const list = lists.get(key) ?? [];
+  lists.set(key, list);
+  return list;
+}
