@@ -6,13 +6,14 @@ export type SbatLevel = ReadonlyMap<string, number>;
  * shim, SBAT.md.
  */
 export function parseSbatLevel(text: string): SbatLevel | undefined {
-  const level = new Map<string, number>();
-  const lines = text.replace(/\n$/, '').split('\n');
-  for (const [i, line] of lines.entries()) {
-    const [, component = '', generation = '', date] = /^([\w.-]+),(\d{1,9})(?:,(\d{10}))?$/.exec(line) ?? [];
-    if ((i === 0) !== (component === 'sbat' && date !== undefined) || component === '') return undefined;
-    if (level.has(component)) return undefined;
-    level.set(component, Number(date ?? generation));
+  const [head = '', ...lines] = text.replace(/\n$/, '').split('\n');
+  const [, date] = /^sbat,\d{1,9},(\d{10})$/.exec(head) ?? [];
+  if (date === undefined) return undefined;
+  const level = new Map([['sbat', Number(date)]]);
+  for (const line of lines) {
+    const [, component, generation] = /^([\w.-]+),(\d{1,9})$/.exec(line) ?? [];
+    if (component === undefined || level.has(component)) return undefined;
+    level.set(component, Number(generation));
   }
   return level;
 }

@@ -32,8 +32,7 @@ export function judgeDatabase(
 ): readonly BootViolation[] {
   const { signatures, rule } = databases[name];
   if (database.value.kind !== 'signature_database') {
-    const { problem } = database.value.kind === 'malformed' ? database.value : { problem: 'no signature lists' };
-    return [violationBy(event, 'database_malformed', { expected: `a signature database ${name}`, found: problem })];
+    return [violationBy(event, 'database_malformed', { expected: `a signature database ${name}` })];
   }
   const entries = entriesOf(database);
   const violations: BootViolation[] = [];

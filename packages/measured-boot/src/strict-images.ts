@@ -17,9 +17,11 @@ export function judgeImages(boot: StrictBoot, { images }: StrictKernel): readonl
   const actions = new Set(ACTIONS.map((text) => actionDigest(bank, text)));
   const chain = images.map((image) => (image === 'signed' ? image : (image.get(bank) ?? `a digest of ${bank}`)));
   const violations: BootViolation[] = [];
+  const events = boot.events(IMAGE_PCR);
+  const lastPlaces = new Map(events.map(({ event }) => [event.digest, event.index]));
   let next = 0;
   let last: string | undefined;
-  for (const { event, isListed, isAfterSeparator } of boot.events(IMAGE_PCR)) {
+  for (const { event, isListed, isAfterSeparator } of events) {
     const { digest, type } = event;
     if (type !== 'EV_EFI_BOOT_SERVICES_APPLICATION') {
       if (isListed || (type === 'EV_EFI_ACTION' && actions.has(digest))) continue;
@@ -38,9 +40,9 @@ export function judgeImages(boot: StrictBoot, { images }: StrictKernel): readonl
     }
     const reason = wanted === 'signed' ? 'image_before_separator' : 'image_unexpected';
     violations.push(violationBy(event, reason, { expected: wanted ?? 'no further image', found: digestWords(event) }));
-    // The others of the chain are looked for behind the one that took a place in it.
-    next++;
-    last = digest;
+    // It took the place of the image that was wanted, unless that one is still to come.
+    const isStillToCome = wanted === 'signed' || (lastPlaces.get(wanted ?? '') ?? 0) > event.index;
+    if (!isStillToCome) next++;
   }
   for (const expected of chain.slice(next)) violations.push({ reason: 'image_missing', pcr: IMAGE_PCR, expected });
   return violations;

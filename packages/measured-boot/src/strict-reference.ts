@@ -49,7 +49,7 @@ export type StrictReference = {
   readonly unlisted: ReadonlySet<UnlistedKind>;
   readonly dmaProtection: 'required' | 'optional';
   readonly exitBootServices: 'required' | 'optional';
-  /** The banks that it has digests of images for. */
+  /** The banks that it has digests of firmware or images for. */
   readonly banks: ReadonlySet<HashAlgorithm>;
 };
 
@@ -102,9 +102,10 @@ function readStrictReference(root: ReferencePlace): StrictReference {
     }
     return kernel;
   });
+  const firmware = readAlternatives(root.member('scrtm_and_bios'), readFirmware);
   return {
     secureBoot,
-    firmware: readAlternatives(root.member('scrtm_and_bios'), readFirmware),
+    firmware,
     databases: readDatabases(root),
     vendorDb: readSignatures(root.member('vendor_db'), true),
     mokList: readDigestList(root.member('mokdig')),
@@ -117,7 +118,10 @@ function readStrictReference(root: ReferencePlace): StrictReference {
     unlisted: readUnlisted(root.member('unlisted')),
     dmaProtection: root.member('dma_protection').oneOf(REQUIREMENTS, 'required'),
     exitBootServices: root.member('exit_boot_services').oneOf(REQUIREMENTS, 'required'),
-    banks: banksOf(kernels.map(({ images }) => images.filter((image) => image !== 'signed'))),
+    banks: banksOf([
+      ...firmware.map(({ scrtm, blobs }) => [...blobs, ...(scrtm === undefined ? [] : [scrtm])]),
+      ...kernels.map(({ images }) => images.filter((image) => image !== 'signed')),
+    ]),
   };
 }
 

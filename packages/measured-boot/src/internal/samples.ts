@@ -1,0 +1,122 @@
+import { readFileSync } from 'node:fs';
+import type { HashAlgorithm } from '@keylime/core/digest';
+import { coveredData, hintBytes, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
+import { decodeEventLog } from '@keylime/event-log/decode';
+import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
+import type { EventLog } from '@keylime/event-log/event';
+import { replayBank } from '@keylime/event-log/replay';
+import { type VerifiedEventLog, verifyEventLog } from '@keylime/event-log/verify';
+import type { DigestJson, SignatureJson, StrictReferenceJson } from '../reference-json.ts';
+import { STRICT_PCRS } from '../strict-reference.ts';
+
+/** Logs of packages/testing/vectors, changes of them, and reference states as a tool would make them. For tests. */
+
+export type Machine = 'debian12-uefi-vm' | 'debian12-secureboot-vm';
+
+const vector = (machine: Machine, name: string): Buffer =>
+  readFileSync(new URL(`../../../testing/vectors/${machine}/${name}`, import.meta.url));
+
+export const vectorLog = (machine: Machine): EventLog => decodeEventLog(vector(machine, 'bios.bin'));
+
+/** The events of `log` to be written again, without the Spec ID event, each with its digests. */
+export const eventsOf = (log: EventLog): EventToEncode[] =>
+  log.events.slice(1).map((event) => ({
+    pcr: event.pcr,
+    type: event.typeId,
+    data: hintBytes(event),
+    digests: new Map(Array.from(event.digests, ([bank, hex]) => [bank, Buffer.from(hex, 'hex')])),
+  }));
+
+/** What a machine quotes that measured what `events` say. */
+export const bootOf = (events: readonly EventToEncode[], bank: HashAlgorithm = 'sha256'): VerifiedEventLog =>
+  verifiedBy(decodeEventLog(encodeEventLog(['sha1', 'sha256', 'sha384'], events)), bank);
+
+/** `log` with the quote of a machine that it tells the truth of. */
+export function verifiedBy(log: EventLog, bank: HashAlgorithm = 'sha256'): VerifiedEventLog {
+  const replayed = replayBank(log, bank);
+  const size = { sha1: 20, sha256: 32, sha384: 48, sha512: 64, sm3_256: 32 }[bank];
+  const pcrs = new Map(STRICT_PCRS.map((pcr) => [pcr, replayed.get(pcr) ?? Buffer.alloc(size)]));
+  const verified = verifyEventLog(log, { bank, pcrs }, STRICT_PCRS);
+  if (!verified.ok) throw new Error(JSON.stringify(verified.failures));
+  return verified.log;
+}
+
+const json = ({ bank, digest }: MeasuredEvent): DigestJson => ({ [bank]: `0x${digest}` });
+
+/** The reference state of `strict` that says exactly what `boot` was; its command line is a text without special characters. */
+export function referenceOf(boot: VerifiedEventLog): StrictReferenceJson {
+  const { events } = boot;
+  const chosen = new Set<MeasuredEvent>();
+  const take = (wanted: (event: MeasuredEvent) => boolean): readonly MeasuredEvent[] => {
+    const found = events.filter(wanted);
+    for (const event of found) chosen.add(event);
+    return found;
+  };
+  const ofType = (...types: readonly string[]) => take(({ type }) => types.includes(type));
+  const named = (part: string) =>
+    take((event) => {
+      const hint = hintData(event);
+      return hint.kind === 'file' ? hint.path.includes(part) : hint.kind === 'tag' && hint.meaning === part;
+    });
+  const mok = (name: string) => take((event) => isNamed(event, name));
+
+  const database = (name: string): SignatureJson[] =>
+    events.flatMap((event) => {
+      const data = coveredData(event);
+      if (data?.kind !== 'variable' || data.name !== name || data.value.kind !== 'signature_database') return [];
+      return data.value.lists.flatMap(({ signatures }) =>
+        signatures.map((each) => ({ SignatureOwner: each.owner, SignatureData: `0x${each.data.toString('hex')}` })),
+      );
+    });
+  ofType('EV_SEPARATOR', 'EV_EFI_ACTION', 'EV_EFI_VARIABLE_AUTHORITY', 'EV_EFI_VARIABLE_DRIVER_CONFIG');
+  const [scrtm] = ofType('EV_S_CRTM_VERSION');
+  const blobs = ofType('EV_EFI_PLATFORM_FIRMWARE_BLOB');
+  const images = ofType('EV_EFI_BOOT_SERVICES_APPLICATION');
+  const lines = take((event) => {
+    const hint = hintData(event);
+    return hint.kind === 'grub' && hint.role === 'kernel_cmdline';
+  }).flatMap((event) => {
+    const data = coveredData(event);
+    return data?.kind === 'grub_text' ? [data.text] : [];
+  });
+  const [initrd] = [...named('initrd'), ...named('linux_initrd')];
+  const [vmlinuz] = named('vmlinuz');
+  const [loadOptions] = named('linux_load_options');
+  const mokList = mok('MokList');
+  const mokListX = mok('MokListX');
+  mok('MokListTrusted');
+  const listed: Record<string, DigestJson[]> = {};
+  for (const event of events) {
+    if (chosen.has(event)) continue;
+    listed[event.pcr] = [...(listed[event.pcr] ?? []), json(event)];
+  }
+  return {
+    has_secureboot: events.some((event) => {
+      const data = coveredData(event);
+      return data?.kind === 'variable' && data.value.kind === 'switch' && data.name === 'SecureBoot' && data.value.on;
+    }),
+    scrtm_and_bios: [{ ...(scrtm && { scrtm: json(scrtm) }), platform_firmware: blobs.map(json) }],
+    pk: database('PK'),
+    kek: database('KEK'),
+    db: database('db'),
+    dbx: database('dbx'),
+    mokdig: mokList.map(json),
+    mokxdig: mokListX.map(json),
+    kernels: [
+      {
+        images: images.map(json),
+        ...(vmlinuz && { vmlinuz_plain_sha256: `0x${vmlinuz.digest}` }),
+        ...(initrd && { initrd_plain_sha256: `0x${initrd.digest}` }),
+        ...(lines[0] !== undefined && { kernel_cmdline: lines[0].replace(/[^\w ]/g, '\\$&') }),
+        ...(loadOptions && { load_options: json(loadOptions) }),
+      },
+    ],
+    digests: listed,
+  };
+}
+
+/** Whether shim says that it measured the variable `name`. */
+export function isNamed(event: MeasuredEvent, name: string): boolean {
+  const hint = hintData(event);
+  return hint.kind === 'shim_variable' && hint.name === name;
+}

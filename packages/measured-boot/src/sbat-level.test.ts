@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { belowSbatLevel, parseSbatLevel } from './sbat-level.ts';
+
+test('a SbatLevel is read as shim measures it', () => {
+  assert.deepEqual(
+    parseSbatLevel('sbat,1,2025021800\nshim,4\ngrub.debian,5\n'),
+    new Map([
+      ['sbat', 2025021800],
+      ['shim', 4],
+      ['grub.debian', 5],
+    ]),
+  );
+});
+
+test('anything else is none', () => {
+  for (const text of [
+    '',
+    'sbat,1',
+    'shim,4\n',
+    'sbat,1,2025021800\nshim\n',
+    'sbat,1,2025021800\nshim,x\n',
+    'sbat,1,2025021800\n\nshim,1',
+    'sbat,1,2025021800\nshim,1\nshim,2\n',
+    'sbat,1,20250218\n',
+    'sbat,1,2025021800\nshim,1,2025021800\n',
+  ]) {
+    assert.equal(parseSbatLevel(text), undefined, JSON.stringify(text));
+  }
+});
+
+test('a component that is not demanded at all is below every generation', () => {
+  const level = new Map([
+    ['sbat', 2],
+    ['shim', 3],
+  ]);
+  assert.deepEqual(
+    belowSbatLevel(
+      level,
+      new Map([
+        ['sbat', 2],
+        ['shim', 2],
+      ]),
+    ),
+    [],
+  );
+  assert.deepEqual(
+    belowSbatLevel(
+      level,
+      new Map([
+        ['sbat', 3],
+        ['shim', 3],
+        ['grub', 1],
+      ]),
+    ),
+    ['sbat', 'grub'],
+  );
+});
