@@ -7,6 +7,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   'quote-verify': () => import('./quote-verify.ts'),
   'ima-replay': () => import('./ima-replay.ts'),
   'event-log': () => import('./event-log.ts'),
+  'policy-load': () => import('./policy-load.ts'),
   'policy-generation': () => import('./policy-generation.ts'),
   'pull-fleet': () => import('./pull-fleet.ts'),
 };

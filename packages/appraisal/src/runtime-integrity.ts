@@ -1,4 +1,5 @@
 import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
+import { runSteps, type Steps } from '@keylime/core/steps';
 import type { Keyring } from '@keylime/ima/keyring';
 import { encodeUtf8 } from '@keylime/ima/list-text';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
@@ -73,17 +74,11 @@ export const MAX_FAILURES = 100;
  * match with the quoted value are certified by nothing, and so neither pass nor fail. A bank other than the one that
  * `runningPcr` belongs to cannot match: ask for the full list first.
  */
-export function appraiseRuntimeIntegrity(evidence: RuntimeIntegrityEvidence): RuntimeIntegrity {
-  const steps = appraiseRuntimeIntegrityInSteps(evidence);
-  let step = steps.next();
-  while (!step.done) step = steps.next();
-  return step.value;
-}
+export const appraiseRuntimeIntegrity = (evidence: RuntimeIntegrityEvidence): RuntimeIntegrity =>
+  runSteps(appraiseRuntimeIntegrityInSteps(evidence));
 
 /** The same in steps of at most 512 entries, between which a service can do other work; returns what the last gives. */
-export function* appraiseRuntimeIntegrityInSteps(
-  evidence: RuntimeIntegrityEvidence,
-): Generator<void, RuntimeIntegrity> {
+export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvidence): Steps<RuntimeIntegrity> {
   const { bank, firstEntry, quotedPcr, policy, violations } = evidence;
   const list = typeof evidence.list === 'string' ? encodeUtf8(evidence.list) : evidence.list;
   const zeros = new Uint8Array(digestSize(bank));

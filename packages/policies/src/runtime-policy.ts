@@ -2,6 +2,7 @@ import { digest, type HashAlgorithm } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { runSteps, type Steps } from '@keylime/core/steps';
 import { EMPTY_KEYRING, type Keyring, parseKeyring } from '@keylime/ima/keyring';
 import { type DigestList, type DigestMap, digestList } from './digest-map.ts';
 import { type DmPolicy, decodeDmPolicy } from './dm-policy.ts';
@@ -37,7 +38,10 @@ export type PolicyProblem = {
   readonly message: string;
 };
 
+export type DecodedPolicy = Parsed<RuntimePolicy, NonEmpty<PolicyProblem>>;
+
 const MAX_PROBLEMS = 100;
+const NAMES_PER_STEP = 2048;
 const REQUIRED = ['meta', 'release', 'digests', 'excludes', 'keyrings', 'ima', 'ima-buf', 'verification-keys'];
 const LOG_HASH_ALGORITHMS: readonly HashAlgorithm[] = ['sha1', 'sha256', 'sha384', 'sha512'];
 const DIGEST = /^[0-9a-f]{40,128}$/;
@@ -54,31 +58,37 @@ export const EMPTY_RUNTIME_POLICY_TEXT =
  * Decodes and indexes the JSON text of a runtime policy (schema version 1; unknown members are allowed). Reports up to 100
  * problems, a refused exclude pattern among them. A signed policy (DSSE envelope) must be opened first: dsse.ts.
  */
-export function decodeRuntimePolicy(text: string): Parsed<RuntimePolicy, NonEmpty<PolicyProblem>> {
+export function decodeRuntimePolicy(text: string): DecodedPolicy {
   const json = parseJson(text);
   if (isEnvelope(json)) {
     const message = 'this is a signed policy (DSSE envelope): verify its signature and take the policy out of it first';
     return bad([{ kind: 'signed', path: [], message }]);
   }
-  return decodeJson(json, text);
+  return runSteps(decodeJson(json, text));
 }
 
 /**
  * The same for a policy as it is stored, which may be in its envelope: whoever stored it looked at the signature. The
  * checksum is that of the whole text.
  */
-export function decodeStoredPolicy(text: string): Parsed<RuntimePolicy, NonEmpty<PolicyProblem>> {
-  const json = parseJson(text);
-  if (!isEnvelope(json)) return decodeJson(json, text);
+export const decodeStoredPolicy = (text: string): DecodedPolicy => runSteps(decodeStoredPolicyInSteps(text));
+
+/**
+ * The same in steps of a few thousand names, between which a service can do other work; only the first, in which the JSON is
+ * parsed, is longer the longer the text is. `json` is that of `text`, if it was parsed already.
+ */
+export function* decodeStoredPolicyInSteps(text: string, json = parseJson(text)): Steps<DecodedPolicy> {
+  if (!isEnvelope(json)) return yield* decodeJson(json, text);
   const envelope = parseEnvelope(text);
   if (!envelope.ok) return bad([{ kind: 'signed', path: [], message: `DSSE envelope: ${envelope.problem}` }]);
-  return decodeJson(parseJson(envelope.value.payload.toString('utf8')), text);
+  return yield* decodeJson(parseJson(envelope.value.payload.toString('utf8')), text);
 }
 
-function decodeJson(json: Json | undefined, text: string): Parsed<RuntimePolicy, NonEmpty<PolicyProblem>> {
+function* decodeJson(json: Json | undefined, text: string): Steps<DecodedPolicy> {
+  yield;
   if (json === undefined) return bad([{ kind: 'not_json', path: [], message: 'Runtime policy is not valid JSON!' }]);
   const reader = new SchemaReader();
-  const policy = readPolicy(reader, json, text);
+  const policy = yield* readPolicy(reader, json, text);
   const problems = reader.problems.slice(0, MAX_PROBLEMS);
   if (isNonEmpty(problems)) return bad(problems);
   return policy ? good(policy) : bad([{ kind: 'schema', path: [], message: 'the policy cannot be read' }]);
@@ -87,7 +97,7 @@ function decodeJson(json: Json | undefined, text: string): Parsed<RuntimePolicy,
 /** Whether a JSON value is a DSSE envelope rather than a policy. */
 export const isSignedPolicy = (json: Json): boolean => isEnvelope(json);
 
-function readPolicy(reader: SchemaReader, json: Json, text: string): RuntimePolicy | undefined {
+function* readPolicy(reader: SchemaReader, json: Json, text: string): Steps<RuntimePolicy | undefined> {
   const root = reader.object(json, [], REQUIRED);
   if (root === undefined) return undefined;
   const meta = reader.object(root.meta, ['meta'], ['version', 'generator']);
@@ -95,14 +105,14 @@ function readPolicy(reader: SchemaReader, json: Json, text: string): RuntimePoli
   const generator = reader.integer(meta?.generator, ['meta', 'generator'], 0, 3);
   reader.string(meta?.timestamp, ['meta', 'timestamp']);
   reader.integer(root.release, ['release'], 0);
-  const digests = reader.digestMap(root.digests, ['digests']);
+  const digests = yield* reader.digestMap(root.digests, ['digests']);
   const patterns = reader.strings(root.excludes, ['excludes']);
-  const keyrings = reader.digestMap(root.keyrings, ['keyrings']);
+  const keyrings = yield* reader.digestMap(root.keyrings, ['keyrings']);
   const ima = reader.object(root.ima, ['ima'], ['ignored_keyrings', 'log_hash_alg', 'dm_policy']);
   const ignoredKeyrings = reader.strings(ima?.ignored_keyrings, ['ima', 'ignored_keyrings']);
   const logHashAlgorithm = reader.oneOf(ima?.log_hash_alg, ['ima', 'log_hash_alg'], LOG_HASH_ALGORITHMS);
   const dmPolicy = reader.dmPolicy(ima?.dm_policy, ['ima', 'dm_policy']);
-  const buffers = reader.digestMap(root['ima-buf'], ['ima-buf']);
+  const buffers = yield* reader.digestMap(root['ima-buf'], ['ima-buf']);
   const keyringText = reader.string(root['verification-keys'], ['verification-keys']);
   const verificationKeys = keyringText === undefined ? undefined : reader.keyring(keyringText, ['verification-keys']);
   const packages = reader.packages(root.packages, ['packages']);
@@ -178,20 +188,26 @@ class SchemaReader {
     return this.#refuse(path, `${shown(text)} is not one of [${allowed.map((item) => `'${item}'`).join(', ')}]`);
   }
 
-  digestMap(value: Json | undefined, path: Path): DigestMap | undefined {
+  *digestMap(value: Json | undefined, path: Path): Steps<DigestMap | undefined> {
     const object = this.object(value, path, []);
     if (object === undefined) return undefined;
     const map = new Map<string, DigestList>();
     for (const name in object) {
-      const list = this.array(object[name], [...path, name]) ?? [];
-      if (Array.isArray(object[name]) && list.length === 0) this.#refuse([...path, name], '[] should be non-empty');
-      map.set(name, digestList(list.map((item, i) => this.#digest(item, path, name, i))));
+      map.set(name, this.#digests(object[name], path, name));
+      if (map.size % NAMES_PER_STEP === 0) yield;
     }
     return map;
   }
 
+  #digests(value: Json | undefined, path: Path, name: string): DigestList {
+    if (Array.isArray(value) && value.length === 1 && isDigest(value[0])) return value[0];
+    const list = this.array(value, [...path, name]) ?? [];
+    if (Array.isArray(value) && list.length === 0) this.#refuse([...path, name], '[] should be non-empty');
+    return digestList(list.map((item, i) => this.#digest(item, path, name, i)));
+  }
+
   #digest(value: Json, path: Path, name: string, i: number): string {
-    if (typeof value === 'string' && DIGEST.test(value)) return value;
+    if (isDigest(value)) return value;
     if (this.string(value, [...path, name, i]) !== undefined) {
       this.#refuse([...path, name, i], `${shown(value)} does not match '^[0-9a-f]{40,128}$'`);
     }
@@ -237,6 +253,8 @@ class SchemaReader {
     return undefined;
   }
 }
+
+const isDigest = (value: unknown): value is string => typeof value === 'string' && DIGEST.test(value);
 
 /** A value as validators of the existing services print it, cut short. */
 function shown(value: Json): string {

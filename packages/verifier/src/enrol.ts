@@ -42,7 +42,7 @@ export async function enrol(
     // The policy that accepts nothing needs nobody's signature.
     const requireSignature = settings.requireSignature && submitted.text !== undefined;
     const { keyPem } = submitted;
-    const accepted = acceptPolicy(ownName, { text, keyPem }, { ...settings, requireSignature });
+    const accepted = await acceptPolicy(ownName, { text, keyPem }, { ...settings, requireSignature });
     if (isRefusal(accepted)) return refused(accepted.code, accepted.status);
     policy = accepted;
   }

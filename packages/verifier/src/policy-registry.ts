@@ -23,7 +23,7 @@ export class PolicyUnusableError extends Error {
 /** `decode` makes a policy of what is stored, or says why it cannot. */
 export function openPolicyRegistry<Stored extends { readonly checksum: string }, Policy extends object>(
   store: Pick<PolicyStore<Stored>, 'find'>,
-  decode: (stored: Stored) => Parsed<Policy, string>,
+  decode: (stored: Stored) => Parsed<Policy, string> | Promise<Parsed<Policy, string>>,
 ): PolicyRegistry<Policy> {
   const byName = new Map<string, Policy>();
   const byChecksum = new Map<string, WeakRef<Policy>>();
@@ -34,7 +34,7 @@ export function openPolicyRegistry<Stored extends { readonly checksum: string },
     if (stored === undefined) throw new PolicyUnusableError(name, 'it is not in the database');
     const known = byChecksum.get(stored.checksum)?.deref();
     if (known !== undefined) return known;
-    const decoded = decode(stored);
+    const decoded = await decode(stored);
     if (!decoded.ok) throw new PolicyUnusableError(name, decoded.problem);
     byChecksum.set(stored.checksum, new WeakRef(decoded.value));
     return decoded.value;

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
 import { bad, good } from '@keylime/core/parsed';
 import { caOptionsOf } from '@keylime/pki/ca-options';
-import { decodeStoredPolicy } from '@keylime/policies/runtime-policy';
+import { decodeStoredPolicyInSteps } from '@keylime/policies/runtime-policy';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import { openDatabase } from '@keylime/service/database';
 import { parseDatabaseUrl } from '@keylime/service/database-url';
@@ -13,6 +13,7 @@ import { forVersions } from '@keylime/service/http-routes';
 import { buildHttpServer } from '@keylime/service/http-server';
 import type { Log } from '@keylime/service/log';
 import { migrate } from '@keylime/service/migrate';
+import { runStepsInTurns } from '@keylime/service/steps-in-turns';
 import { changeServerTls } from '@keylime/service/tls';
 import { type TlsWatch, watchTls } from '@keylime/service/tls-watch';
 import { writeGroup } from '@keylime/service/write-group';
@@ -125,8 +126,8 @@ export async function startVerifier(
 
     const agents = sqlAgentStore(db, write, verifierId, (error) => log.error(error.message));
     const policyStore = sqlPolicyStore(db, write, 'runtime_policies');
-    const policies = openPolicyRegistry(policyStore, ({ text }) => {
-      const decoded = decodeStoredPolicy(text);
+    const policies = openPolicyRegistry(policyStore, async ({ text }) => {
+      const decoded = await runStepsInTurns(decodeStoredPolicyInSteps(text));
       return decoded.ok ? decoded : bad(decoded.problem[0].message);
     });
     const mbPolicyStore = sqlPolicyStore(db, write, 'mb_policies');

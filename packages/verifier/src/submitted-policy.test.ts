@@ -16,18 +16,18 @@ const relaxed: PolicySignatureSettings = { requireSignature: false, pinnedKeys: 
 const strict: PolicySignatureSettings = { requireSignature: true, pinnedKeys: [] };
 const pinned: PolicySignatureSettings = { requireSignature: true, pinnedKeys: [signer.publicKey] };
 
-const submit = (text: string, key: KeyObject | string | undefined, settings: PolicySignatureSettings) => {
+const submit = async (text: string, key: KeyObject | string | undefined, settings: PolicySignatureSettings) => {
   const keyPem = typeof key === 'object' ? pem(key) : key;
-  const result = acceptPolicy('p', { text, keyPem }, settings);
+  const result = await acceptPolicy('p', { text, keyPem }, settings);
   return isRefusal(result) ? `${result.code} ${result.status}` : result;
 };
 
 const NO_KEY = '401 Runtime policy signature verification required but no key was given!';
 const BAD = '401 Runtime policy failed DSSE signature verification!';
 
-test('a signed policy is stored in its envelope, under the checksum of all of it', () => {
+test('a signed policy is stored in its envelope, under the checksum of all of it', async () => {
   const text = signed();
-  assert.deepEqual(submit(text, signer.publicKey, strict), {
+  assert.deepEqual(await submit(text, signer.publicKey, strict), {
     name: 'p',
     text,
     checksum: runtimePolicyChecksum(text),
@@ -85,14 +85,14 @@ for (const [what, text, key, settings, expected] of [
     '400 Key of the runtime policy cannot be used: it is not a public key or a certificate in PEM',
   ],
 ] as const) {
-  test(`refused: ${what}`, () => assert.equal(submit(text, key, settings), expected));
+  test(`refused: ${what}`, async () => assert.equal(await submit(text, key, settings), expected));
 }
 
-test('a pinned key needs no key with the policy', () => {
-  assert.equal(typeof submit(signed(), undefined, pinned), 'object');
+test('a pinned key needs no key with the policy', async () => {
+  assert.equal(typeof (await submit(signed(), undefined, pinned)), 'object');
 });
 
-test('where no signature is required, an envelope without a key and a plain policy are taken', () => {
-  assert.equal(typeof submit(signed(stranger), undefined, relaxed), 'object');
-  assert.equal(typeof submit(POLICY, undefined, relaxed), 'object');
+test('where no signature is required, an envelope without a key and a plain policy are taken', async () => {
+  assert.equal(typeof (await submit(signed(stranger), undefined, relaxed)), 'object');
+  assert.equal(typeof (await submit(POLICY, undefined, relaxed)), 'object');
 });

@@ -2,7 +2,8 @@ import type { KeyObject } from 'node:crypto';
 import { parseJson } from '@keylime/core/json';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import { isEnvelope, parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
-import { decodeStoredPolicy, type PolicyProblem } from '@keylime/policies/runtime-policy';
+import { decodeStoredPolicyInSteps, type PolicyProblem } from '@keylime/policies/runtime-policy';
+import { runStepsInTurns } from '@keylime/service/steps-in-turns';
 import type { StoredPolicy } from './policy-store.ts';
 
 /** Why a submitted policy is not taken: the status code and text of the answer (03 section 5.2 of the reference). */
@@ -21,18 +22,19 @@ const BAD_SIGNATURE = 'Runtime policy failed DSSE signature verification!';
 
 /**
  * The policy of `text`, a policy or the DSSE envelope around one, ready to be stored under `name`, or why not. A signature
- * that can be checked must be right even where none is required. Nothing that does not decode is ever stored.
+ * that can be checked must be right even where none is required. Nothing that does not decode is ever stored. Decoding takes
+ * turns with what else is to do.
  */
-export function acceptPolicy(
+export async function acceptPolicy(
   name: string,
   { text, keyPem }: { readonly text: string; readonly keyPem: string | undefined },
   settings: PolicySignatureSettings,
-): StoredPolicy | PolicyRefusal {
+): Promise<StoredPolicy | PolicyRefusal> {
   const json = parseJson(text);
   if (json === undefined) return { code: 400, status: 'Runtime policy is not valid JSON!' };
   const refusal = isEnvelope(json) ? signatureRefusal(text, keyPem, settings) : unsignedRefusal(keyPem, settings);
   if (refusal !== undefined) return refusal;
-  const decoded = decodeStoredPolicy(text);
+  const decoded = await runStepsInTurns(decodeStoredPolicyInSteps(text, json));
   if (!decoded.ok) return { code: 400, status: refusalText(decoded.problem) };
   const { checksum, generator } = decoded.value;
   return { name, text, checksum, generator };

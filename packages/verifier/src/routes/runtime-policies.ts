@@ -38,7 +38,7 @@ export const runtimePolicyRoutes =
       '/allowlists/:name',
       { config: action('create_ima_policy') },
       async ({ params, body }, reply) => {
-        const policy = submitted(policyNameOf(params.name), body);
+        const policy = await submitted(policyNameOf(params.name), body);
         if (!(await store.create(policy))) {
           return reply.code(409).send(failure(409, `Runtime policy with name ${policy.name} already exists`));
         }
@@ -51,7 +51,7 @@ export const runtimePolicyRoutes =
       '/allowlists/:name',
       { config: action('update_ima_policy') },
       async ({ params, body }, reply) => {
-        const policy = submitted(policyNameOf(params.name), body);
+        const policy = await submitted(policyNameOf(params.name), body);
         if (!(await store.replace(policy))) {
           const status = `Runtime policy with name ${policy.name} does not already exist, use POST to create`;
           return reply.code(404).send(failure(404, status));
@@ -73,12 +73,12 @@ export const runtimePolicyRoutes =
       return reply.code(204).send();
     });
 
-    function submitted(name: string, body: unknown): StoredPolicy {
+    async function submitted(name: string, body: unknown): Promise<StoredPolicy> {
       const request = decodeSubmittedPolicy(body as Json | undefined);
       if (!request.ok) throw new HttpProblem(400, request.problem.join('; '));
       const { text, keyPem } = request.value;
       if (text === undefined) throw new HttpProblem(400, 'runtime_policy is empty');
-      const policy = acceptPolicy(name, { text, keyPem }, settings);
+      const policy = await acceptPolicy(name, { text, keyPem }, settings);
       if (isRefusal(policy)) throw new HttpProblem(policy.code, policy.status);
       return policy;
     }
