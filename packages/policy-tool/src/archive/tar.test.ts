@@ -89,7 +89,14 @@ for (const format of ['ustar', 'pax', 'gnu']) {
 
 test('an archive cut short within an entry is malformed', async () => {
   const archive = tarArchive([{ path: 'a', content: 'x'.repeat(600) }]);
-  for (const n of [1, 511, 513, 1024, 1535]) await assert.rejects(entries(archive.subarray(0, n)), isMalformed);
+  for (const n of [1, 511, 513, 1024, 1111]) await assert.rejects(entries(archive.subarray(0, n)), isMalformed);
+});
+
+test('an archive that nobody closed has all its content', async () => {
+  const archive = tarArchive([{ path: 'a', content: 'x'.repeat(600) }]);
+  for (const n of [1112, 1113, 1535]) {
+    assert.deepEqual(await entries(archive.subarray(0, n)), [['file', 'a', 'x'.repeat(600)]]);
+  }
 });
 
 for (const [what, entry] of [

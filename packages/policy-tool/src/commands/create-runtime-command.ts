@@ -59,7 +59,11 @@ function createOptions(to: Command): Command {
     .option('--deb-arch <architecture>', "Debian's name of the architecture (default: this machine's)")
     .option('--deb-package <names>', 'only these packages, separated by commas (repeatable)', each)
     .option('--deb-accept-expired', 'take signed Debian repositories that are out of date, such as snapshots')
-    .option('--oci <image>', 'OCI image layout: a directory or a tar archive (repeatable)', each)
+    .option(
+      '--oci <image>',
+      'OCI image layout: a directory or a tar archive, with :NAME for one of several images (repeatable)',
+      each,
+    )
     .option('--oci-platform <os/arch>', "platform of an image for several (default: this machine's)")
     .option('--max-workers <number>', 'downloads at the same time', positive, 8)
     .option('--threads <number>', 'threads that hash (default: one for each processor)', positive)

@@ -13,6 +13,8 @@ export type Descriptor = {
   readonly mediaType: string;
   readonly digest: string;
   readonly platform?: { readonly os: string; readonly architecture: string; readonly variant?: string };
+  /** Name that the layout has for an image. */
+  readonly refName?: string;
 };
 
 /** An image layout: a directory, or the same in a tar archive. */
@@ -70,8 +72,10 @@ export async function readLayoutJson(
   const part = typeof from === 'string' ? layout.find(from) : blobOf(layout, from);
   const name = typeof from === 'string' ? from : from.digest;
   const bytes = part && (await readPart(part, `${layout.show}: ${name}`));
-  if (bytes === undefined)
-    throw new ToolError('not_found', `${layout.show} is no OCI image layout: there is no ${name}`);
+  if (bytes === undefined) {
+    const hint = '(skopeo copies images of other kinds into one: skopeo copy docker-archive:FILE oci:DIRECTORY)';
+    throw new ToolError('not_found', `${layout.show} is no OCI image layout: there is no ${name} ${hint}`);
+  }
   const actual = createHash('sha256').update(bytes).digest('hex');
   if (typeof from !== 'string' && `sha256:${actual}` !== from.digest) {
     throw new ToolError('digest_mismatch', `${layout.show}: blob ${from.digest} has the SHA-256 ${actual}`);
@@ -106,10 +110,12 @@ export function descriptors(value: Json | undefined, where: string): readonly De
     if (!isJsonObject(item) || typeof item.digest !== 'string' || typeof item.mediaType !== 'string') {
       throw new ToolError('archive_malformed', `${where} has an element that is no descriptor`);
     }
-    const { mediaType, digest, platform } = item;
-    if (!isJsonObject(platform)) return { mediaType, digest };
+    const { mediaType, digest, platform, annotations } = item;
+    const refName = isJsonObject(annotations) ? annotations['org.opencontainers.image.ref.name'] : undefined;
+    const named = { mediaType, digest, ...(typeof refName === 'string' && { refName }) };
+    if (!isJsonObject(platform)) return named;
     const { os, architecture, variant } = platform;
-    if (typeof os !== 'string' || typeof architecture !== 'string') return { mediaType, digest };
-    return { mediaType, digest, platform: { os, architecture, ...(typeof variant === 'string' && { variant }) } };
+    if (typeof os !== 'string' || typeof architecture !== 'string') return named;
+    return { ...named, platform: { os, architecture, ...(typeof variant === 'string' && { variant }) } };
   });
 }

@@ -110,7 +110,33 @@ test('of an image for several platforms that of this machine is taken, or the on
   assert.deepEqual(await namesOf('linux/arm'), ['/armv7']);
   const other = await create(directory, '--oci-platform', 'linux/riscv64');
   assert.equal(other.code, 1);
-  assert.match(other.stderr, /no image for linux\/riscv64: name one of linux\/s390x, linux\/arm\/v7/);
+  assert.match(
+    other.stderr,
+    /no image for linux\/riscv64: give one of --oci-platform linux\/s390x, --oci-platform linux\/arm\/v7/,
+  );
+});
+
+test('of several images in a layout the one that is named is taken', async (t) => {
+  const layout = new Layout();
+  const image = (name: string, refName: string) => ({
+    ...layout.image([[{ path: name, content: name }]]),
+    annotations: { 'org.opencontainers.image.ref.name': refName },
+  });
+  layout.index([image('one', '1.0'), image('two', '2.0'), image('two', 'latest')]);
+  const directory = folder(t);
+  writeFiles(directory, layout.files);
+  const namesOf = async (place: string) => Object.keys(policyOf(await create(place)).digests);
+  assert.deepEqual(await namesOf(`${directory}:1.0`), ['/one']);
+  assert.deepEqual(await namesOf(`${directory}:latest`), ['/two']);
+  const unnamed = await create(directory);
+  assert.equal(unnamed.code, 1);
+  assert.match(unnamed.stderr, /give one of --oci \S+:1\.0, --oci \S+:2\.0, --oci \S+:latest/);
+  const unknown = await create(`${directory}:3.0`);
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.stderr, /no image manifest 3\.0: it has 1\.0, 2\.0, latest/);
+  layout.index([image('two', '2.0'), image('two', 'latest')]);
+  writeFiles(directory, layout.files);
+  assert.deepEqual(await namesOf(directory), ['/two']);
 });
 
 for (const [what, change, message] of [

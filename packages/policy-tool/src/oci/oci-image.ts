@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { Log } from '@keylime/service/log';
 import type { Workshop } from '../digest-files.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
@@ -20,21 +21,28 @@ const MAX_DEPTH = 4;
 
 const ARCHITECTURES: { readonly [node: string]: string } = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
 
+/** `PLACE` or, as skopeo and umoci have it, `PLACE:NAME` for one of several images. */
+function parseImage(text: string): { readonly place: string; readonly refName: string | undefined } {
+  const [, place, refName] = existsSync(text) ? [] : (/^(.+):([^:/]+)$/.exec(text) ?? []);
+  return place === undefined ? { place: text, refName: undefined } : { place, refName };
+}
+
 /**
  * Adds the files of a container image, by their paths in the container. Every blob must have the digest that names it.
  * @throws ToolError
  */
 export async function addOciImage(
-  place: string,
+  image: string,
   platform: string | undefined,
   { algorithm, pool, progress, skipped }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
+  const { place, refName } = parseImage(image);
   const layout = await openLayout(place);
   const wanted = platform ?? `linux/${ARCHITECTURES[process.arch] ?? process.arch}`;
-  const manifest = await findManifest(layout, wanted);
-  log.info(`Image manifest ${manifest.digest}`, { image: place });
+  const manifest = await findManifest(layout, wanted, refName);
+  log.info(`Image manifest ${manifest.digest}`, { image });
   const json = await readLayoutJson(layout, manifest);
   const layers = descriptors(json.layers, `${place}: 'layers' of the manifest`);
   progress.start(`Reading layers of ${place}`, layers.length);
@@ -54,31 +62,41 @@ export async function addOciImage(
   for (const [path, hex] of tree.files()) addFile(draft, path, hex);
 }
 
-/** The manifest for a platform: the only one, or the one that says so. */
-async function findManifest(layout: ImageLayout, wanted: string): Promise<Descriptor> {
-  const found: Descriptor[] = [];
+/** The manifest of a name, if one is given, and a platform: the only one, or the one that says so. */
+async function findManifest(layout: ImageLayout, wanted: string, refName: string | undefined): Promise<Descriptor> {
+  const found = new Map<string, Descriptor>();
+  const names = new Set<string>();
   const collect = async (from: string | Descriptor, depth: number): Promise<void> => {
     if (depth > MAX_DEPTH) throw new ToolError('archive_malformed', `${layout.show}: indexes in indexes in indexes`);
     const name = typeof from === 'string' ? from : from.digest;
     const { manifests } = await readLayoutJson(layout, from);
     for (const one of descriptors(manifests, `${layout.show}: 'manifests' of ${name}`)) {
+      if (depth === 1 && one.refName !== undefined) names.add(one.refName);
+      if (depth === 1 && refName !== undefined && one.refName !== refName) continue;
       if (INDEXES.includes(one.mediaType)) await collect(one, depth + 1);
       // What build tools add about an image says that it is for no platform.
-      else if (MANIFESTS.includes(one.mediaType) && one.platform?.os !== 'unknown') found.push(one);
+      else if (MANIFESTS.includes(one.mediaType) && one.platform?.os !== 'unknown') found.set(one.digest, one);
     }
   };
   await collect('index.json', 1);
-  const [first, ...others] = found;
-  if (first === undefined) throw new ToolError('not_found', `${layout.show} has no image manifest`);
-  const matching = found.filter((one) => platformText(one) === wanted || platformText(one).startsWith(`${wanted}/`));
+  const candidates = [...found.values()];
+  const [first, ...others] = candidates;
+  if (first === undefined) {
+    const known = names.size > 0 ? `: it has ${[...names].join(', ')}` : '';
+    throw new ToolError('not_found', `${layout.show} has no image manifest${refName ? ` ${refName}` : ''}${known}`);
+  }
+  const matching = candidates.filter((one) => `${platformText(one)}/`.startsWith(`${wanted}/`));
   const [match, ...more] = matching;
   if (match !== undefined && more.length === 0) return match;
   if (others.length === 0 && first.platform === undefined) return first;
-  const platforms = found.map((one) => platformText(one) || one.digest).join(', ');
+  const choice =
+    names.size > 1 && refName === undefined
+      ? [...names].map((name) => `--oci ${layout.show}:${name}`)
+      : candidates.map((one) => (one.platform ? `--oci-platform ${platformText(one)}` : one.digest));
   throw new ToolError(
     'not_found',
     `${layout.show} has ${matching.length === 0 ? 'no image' : 'several images'} for ${wanted}: ` +
-      `name one of ${platforms} with --oci-platform`,
+      `give one of ${choice.join(', ')}`,
   );
 }
 
