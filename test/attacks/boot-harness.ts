@@ -11,6 +11,7 @@ import { type Boot, bootEvents, goodBoot } from '@keylime/software-tpm/boot';
 import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
 import { BOOT_BANKS, measureBoot } from '@keylime/software-tpm/measure-boot';
 import { startSwtpm } from '@keylime/software-tpm/swtpm';
+import { openTransport } from '@keylime/tpm/tcti';
 import type { AttackedVerifier, EnrolledAgent } from './verifier-harness.ts';
 
 /** A machine whose boot is judged: the agent as a process, on a software TPM that was booted. */
@@ -21,6 +22,8 @@ export type BootedMachine = EnrolledAgent & {
   readonly serve: (log: Uint8Array) => void;
   readonly stop: () => Promise<void>;
 };
+
+export const MACHINE_ID = 'd432fbb3-d2f1-4a97-9ef7-75bd81c00000';
 
 const PROGRAM = fileURLToPath(new URL('../../packages/agent/bin/keylime_agent.mjs', import.meta.url));
 const certificates = await makeBootCertificates();
@@ -34,8 +37,17 @@ export const logOf = (events: readonly EventToEncode[]): Buffer => encodeEventLo
 /** The log of a machine in good order. */
 export const GOOD_LOG: Buffer = logOf(bootOf());
 
-/** Boots a machine, in good order, whose agent answers this verifier. */
-export async function startBootedMachine(verifier: AttackedVerifier, id: string): Promise<BootedMachine> {
+/** TPM2_Shutdown(TPM_SU_CLEAR), as an operating system sends it: a TPM takes a restart without it for an attack. */
+const SHUTDOWN = Buffer.from('80010000000c000001450000', 'hex');
+
+async function shutDown(tcti: string): Promise<void> {
+  const transport = await openTransport(tcti);
+  await transport.transmit(SHUTDOWN);
+  await transport.close();
+}
+
+/** A machine that is off, whose agent is to answer this verifier. */
+export async function startBootedMachine(verifier: AttackedVerifier): Promise<BootedMachine> {
   const home = mkdtempSync('/dev/shm/keylime-booted-');
   const bootLog = path.join(home, 'binary_bios_measurements');
   const tpm = await startSwtpm({ certificates: false, banks: BOOT_BANKS });
@@ -43,7 +55,13 @@ export async function startBootedMachine(verifier: AttackedVerifier, id: string)
   const port = await freePort();
   mkdirSync(path.join(home, 'cv_ca'));
   writeFileSync(path.join(home, 'cv_ca', 'cacert.crt'), verifier.ca.certPem);
-  const settings = { uuid: id, port, registrar_port: registrar.port, run_as: '', measuredboot_ml_path: bootLog };
+  const settings = {
+    uuid: MACHINE_ID,
+    port,
+    registrar_port: registrar.port,
+    run_as: '',
+    measuredboot_ml_path: bootLog,
+  };
   const toml = Object.entries(settings).map(([name, value]) => `${name} = ${JSON.stringify(value)}`);
   const file = path.join(home, 'agent.conf');
   writeFileSync(file, `[agent]\n${toml.join('\n')}\n`);
@@ -71,7 +89,7 @@ export async function startBootedMachine(verifier: AttackedVerifier, id: string)
   }
 
   const machine: BootedMachine = {
-    id,
+    id: MACHINE_ID,
     port,
     get registered() {
       const body = registrar.registered.at(-1)?.body;
@@ -81,6 +99,7 @@ export async function startBootedMachine(verifier: AttackedVerifier, id: string)
     async boot(log, served = log) {
       if (agent !== undefined) {
         await stopAgent();
+        await shutDown(tpm.tcti);
         await tpm.restart();
       }
       await measureBoot(tpm.tcti, log);
