@@ -190,3 +190,29 @@ test('an unlogged ExitBootServices counts for PCR 5 only', () => {
   const pcrs = new Map([[4, extended(0, encodeNumber(0, 4), ...exits)]]);
   assert.deepEqual(kindsOf(logged, { bank: 'sha256', pcrs }, [4]), [['measured_boot_pcr_mismatch', 4]]);
 });
+
+test('PCR 11 may be as systemd leaves it after the boot that is logged, at any phase but in no other order', () => {
+  const logged = encodeEventLog(['sha256'], [separator(11)]);
+  const verify = (pcr: number, ...phases: readonly string[]) => {
+    const pcrs = new Map([[pcr, extended(0, encodeNumber(0, 4), ...phases.map(ascii))]]);
+    const log = pcr === 11 ? logged : encodeEventLog(['sha256'], [separator(pcr)]);
+    return verifyEventLog(decodeEventLog(log), { bank: 'sha256', pcrs }, [pcr]);
+  };
+  for (const phases of [
+    ['enter-initrd'],
+    ['enter-initrd', 'leave-initrd', 'sysinit', 'ready'],
+    ['sysinit', 'ready'],
+    ['enter-initrd', 'leave-initrd', 'sysinit', 'ready', 'shutdown', 'final'],
+  ]) {
+    const verified = verify(11, ...phases);
+    assert(verified.ok, phases.join());
+    assert.deepEqual(verified.log.unloggedPhases, phases);
+  }
+  for (const phases of [['ready'], ['leave-initrd'], ['sysinit', 'sysinit'], ['enter-initrd', 'ready'], ['x']]) {
+    assert.equal(verify(11, ...phases).ok, false, phases.join());
+  }
+  assert.equal(verify(12, 'sysinit').ok, false);
+  const quiet = verify(11);
+  assert(quiet.ok);
+  assert.deepEqual(quiet.log.unloggedPhases, []);
+});

@@ -46,6 +46,8 @@ export type VerifiedEventLog = Brand<
     readonly problems: readonly EventProblem[];
     /** What the firmware extended PCR 5 with for ExitBootServices but did not log. Empty on good firmware. */
     readonly unloggedActions: readonly string[];
+    /** The phases of user space that systemd extended PCR 11 with after the boot that is logged. */
+    readonly unloggedPhases: readonly string[];
   },
   'VerifiedEventLog'
 >;
@@ -89,6 +91,7 @@ export function verifyEventLog(
   const matching = new Map<number, Buffer>();
   const comparison: PcrComparison[] = [];
   let unloggedActions: readonly string[] = [];
+  let unloggedPhases: readonly string[] = [];
   for (const pcr of new Set(pcrs)) {
     const found = quote.pcrs.get(pcr);
     if (found === undefined) {
@@ -98,9 +101,14 @@ export function verifyEventLog(
     const expected = replayed.get(pcr) ?? initialPcr(bank, pcr, locality);
     let matches = expected.equals(found);
     if (!matches && pcr === EXIT_BOOT_SERVICES_PCR && options.unloggedExitBootServices !== 'refuse') {
-      const actions = unloggedActionsBetween(bank, expected, found);
+      const actions = extendsBetween(bank, expected, found, UNLOGGED_ACTIONS);
       matches = actions !== undefined;
       unloggedActions = actions ?? [];
+    }
+    if (!matches && pcr === PHASE_PCR) {
+      const phases = extendsBetween(bank, expected, found, UNLOGGED_PHASES);
+      matches = phases !== undefined;
+      unloggedPhases = phases ?? [];
     }
     const values = { pcr, expected: expected.toString('hex'), found: found.toString('hex') };
     comparison.push({ ...values, matches });
@@ -111,7 +119,7 @@ export function verifyEventLog(
 
   const events = log.events.flatMap((event) => (matching.has(event.pcr) ? (measuredIn(event, bank) ?? []) : []));
   const remarks = log.events.filter(({ type }) => type === 'EV_NO_ACTION');
-  const verified = { bank, pcrs: matching, events, remarks, problems: log.problems, unloggedActions };
+  const verified = { bank, pcrs: matching, events, remarks, problems: log.problems, unloggedActions, unloggedPhases };
   return { ok: true, log: verified as unknown as VerifiedEventLog, comparison };
 }
 
@@ -127,9 +135,27 @@ const UNLOGGED_ACTIONS: readonly (readonly string[])[] = [
   [INVOCATION, FAILURE, SUCCESS],
 ];
 
-const unloggedActionsBetween = (bank: HashAlgorithm, from: Buffer, to: Buffer): readonly string[] | undefined =>
-  UNLOGGED_ACTIONS.find((actions) =>
-    actions.reduce((value, action) => extend(bank, value, digest(bank, Buffer.from(action))), from).equals(to),
+const PHASE_PCR = 11;
+
+/**
+ * What systemd tells PCR 11 of a machine that started a unified kernel image, one after the other until it is switched off;
+ * the first two only where there is an initrd. They are logged elsewhere. Source: systemd-pcrphase.service(8), systemd 255.
+ */
+const PHASES: readonly string[] = ['enter-initrd', 'leave-initrd', 'sysinit', 'ready', 'shutdown', 'final'];
+
+const UNLOGGED_PHASES: readonly (readonly string[])[] = [PHASES, PHASES.slice(2)].flatMap((phases) =>
+  phases.map((_, last) => phases.slice(0, last + 1)),
+);
+
+/** The first of `sequences` of texts whose digests lead a PCR from one value to another. */
+const extendsBetween = (
+  bank: HashAlgorithm,
+  from: Buffer,
+  to: Buffer,
+  sequences: readonly (readonly string[])[],
+): readonly string[] | undefined =>
+  sequences.find((texts) =>
+    texts.reduce((value, text) => extend(bank, value, digest(bank, Buffer.from(text))), from).equals(to),
   );
 
 /**
