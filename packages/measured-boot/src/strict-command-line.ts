@@ -1,11 +1,17 @@
 import { hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import { shown, violationBy } from './event-words.ts';
+import { loadsWith } from './grub-command.ts';
 import type { BootViolation } from './policy.ts';
 import type { StrictBoot, StrictEvent } from './strict-boot.ts';
 import type { StrictKernel } from './strict-kernel.ts';
 
 /** A command line that a boot loader passed to the kernel; its digest covers the text. */
-export type CommandLine = { readonly event: MeasuredEvent; readonly text: string };
+export type CommandLine = {
+  readonly event: MeasuredEvent;
+  readonly text: string;
+  /** The command before it that has to have loaded the kernel with it; `undefined` where systemd passed it. */
+  readonly command: string | undefined;
+};
 
 /** GRUB's are in PCR 8, as are those of systemd-boot before 251; systemd's in PCR 12. */
 const COMMAND_LINE_PCRS: readonly number[] = [8, 12];
@@ -16,13 +22,14 @@ const COMMAND_LINE_PCRS: readonly number[] = [8, 12];
  */
 export const findCommandLines = (boot: StrictBoot, isKnown: (each: StrictEvent) => boolean): readonly CommandLine[] =>
   COMMAND_LINE_PCRS.flatMap((pcr) =>
-    boot.events(pcr).flatMap((each): CommandLine[] => {
+    boot.events(pcr).flatMap((each, i, events): CommandLine[] => {
       const { event, covered } = each;
       if (isKnown(each)) return [];
-      if (covered?.kind === 'load_options') return [{ event, text: covered.text }];
+      if (covered?.kind === 'load_options') return [{ event, text: covered.text, command: undefined }];
       const hint = hintData(event);
-      const isLine = covered?.kind === 'grub_text' && hint.kind === 'grub' && hint.role === 'kernel_cmdline';
-      return isLine ? [{ event, text: covered.text }] : [];
+      if (covered?.kind !== 'grub_text' || hint.kind !== 'grub' || hint.role !== 'kernel_cmdline') return [];
+      const before = events[i - 1]?.covered;
+      return [{ event, text: covered.text, command: before?.kind === 'grub_text' ? before.text : '' }];
     }),
   );
 
@@ -36,6 +43,11 @@ export function judgeCommandLines(
   const violations = lines
     .filter(({ text }) => text !== first?.text)
     .map(({ event, text }) => violationBy(event, 'kernel_cmdline_unexpected', { expected, found: shown(text) }));
+  for (const { event, text, command } of lines) {
+    if (command === undefined || loadsWith(command, text)) continue;
+    const words = { expected: 'the command that loads a kernel with it, directly before it', found: shown(command) };
+    violations.push(violationBy(event, 'kernel_cmdline_without_command', words));
+  }
   if (commandLine !== undefined && lines.length === 0) violations.push({ reason: 'kernel_cmdline_missing', expected });
   return violations;
 }

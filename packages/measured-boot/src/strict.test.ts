@@ -97,7 +97,18 @@ test('a machine without Secure Boot is refused unless its reference state says t
 
 test('another command line is refused, with its event, what was expected and what was found', () => {
   const other = `${LINE} init=/bin/sh`;
-  assert.deepEqual(judge(replacing(45, grub('kernel_cmdline: ', other))), [
+  const boot = changed((events) =>
+    events.with(44, grub('kernel_cmdline: ', other)).with(40, grub('grub_cmd: ', `linux ${other}`)),
+  );
+  const found = judge(boot);
+  assert.deepEqual(
+    found.map(({ reason, event }) => [reason, event]),
+    [
+      ['kernel_cmdline_unexpected', 45],
+      ['event_unexpected', 41],
+    ],
+  );
+  assert.deepEqual(found.slice(0, 1), [
     {
       ...{ reason: 'kernel_cmdline_unexpected', event: 45, pcr: 8, type: 'EV_IPL' },
       ...{ expected: REFERENCE.kernels[0]?.kernel_cmdline, found: other },
@@ -140,8 +151,27 @@ test('attack: the evil command line is called a command, and the good one is ext
   ]);
   assert.deepEqual(
     judge(boot).map(({ reason, event }) => [reason, event]),
-    [['event_unexpected', 45]],
+    [
+      ['kernel_cmdline_without_command', 51],
+      ['event_unexpected', 45],
+    ],
   );
+});
+
+test('attack: the command line of the boot reads like a command that is known', () => {
+  // GRUB had a kernel in a file called `set`, and the good command line was typed as a command.
+  const boot = changed((events, at) => [
+    ...events.slice(0, 40),
+    ...[grub('grub_cmd: ', LINE), at(42), at(43), at(44), at(39)],
+    ...events.slice(45),
+  ]);
+  const relabelled = changed((events, at) => [
+    ...events.slice(0, 40),
+    ...[grub('kernel_cmdline: ', LINE), at(42), at(43), at(44), at(39)],
+    ...events.slice(45),
+  ]);
+  assert.deepEqual(reasons(boot), ['kernel_cmdline_missing', 'event_unexpected']);
+  assert.deepEqual(reasons(relabelled), ['kernel_cmdline_without_command']);
 });
 
 test('attack: a second command line is extended after the boot', () => {
@@ -153,7 +183,11 @@ test('attack: a second command line is extended after the boot', () => {
   );
   assert.deepEqual(
     found.map(({ reason, event }) => [reason, event]),
-    [['kernel_cmdline_unexpected', 45]],
+    [
+      ['kernel_cmdline_unexpected', 45],
+      ['kernel_cmdline_without_command', 45],
+      ['kernel_cmdline_without_command', 51],
+    ],
   );
 });
 
