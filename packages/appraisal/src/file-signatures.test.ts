@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { commonName, forgeCertificate } from '@keylime/identity/forge-certificate';
 import { encodeKeyring, type Keyring } from '@keylime/ima/keyring';
+import { parseVerificationKey } from '@keylime/ima/public-key';
 import { keyIdText } from '@keylime/ima/signature';
 import { type SigningFixture, signatureBlob, signingFixture } from '@keylime/ima/signing-key.fixture';
 import { appraiseLines, BOOT_LINE, bufferLine, kindsOf, lineOf, pcrAfter, policyWith, sha256 } from './list.fixture.ts';
@@ -205,4 +207,65 @@ test("a key under another key's digest fails, and teaches nothing", () => {
   const forged = lineOf(`ima-buf sha256:${sha256(der)} .ima ${evil.toString('hex')}`);
   const result = appraiseLines([BOOT_LINE, forged, signedLine(stranger.sign(DIGEST))], { policy });
   assert.deepEqual(kindsOf(result), ['1 ima_buffer_digest_mismatch', '2 ima_path_unknown']);
+});
+
+const modsig = (name: string): Buffer => readFileSync(new URL(`../../testing/vectors/modsig/${name}`, import.meta.url));
+
+function vectorKey(name: string): Keyring {
+  const parsed = parseVerificationKey(modsig(name));
+  assert.ok(parsed.ok);
+  return new Map([[parsed.value.keyId, parsed.value]]);
+}
+
+/** A module with its signature appended: the digest of both together is that of nothing that a policy lists. */
+const moduleLine = (signature: string, appended = `sha256:${sha256(modsig('module.ko'))}`) =>
+  lineOf(
+    `ima-modsig sha256:${sha256('module and signature')} /lib/modules/demo.ko  ${appended} ${modsig(signature).toString('hex')}`,
+  );
+
+const moduleFinding = (line: string, verificationKeys: Keyring) =>
+  kindsOf(appraiseLines([BOOT_LINE, line], { verificationKeys }), 'signature');
+
+test('a module passes by the signature appended to it, whichever way it names its key', () => {
+  for (const name of ['rsa-serial.p7s', 'rsa-keyid.p7s', 'rsa-attributes.p7s']) {
+    assert.deepEqual(moduleFinding(moduleLine(name), new Map([...keyringOf(stranger), ...vectorKey('rsa.pem')])), []);
+  }
+  for (const name of ['ec-serial.p7s', 'ec-keyid.p7s']) {
+    assert.deepEqual(moduleFinding(moduleLine(name), vectorKey('ec.pem')), []);
+  }
+});
+
+test('a key that the kernel loaded onto .ima verifies modules from there on', () => {
+  const certificate = new X509Certificate(modsig('rsa.pem')).raw;
+  const policy = policyWith({ keyrings: { '.ima': [sha256(certificate)] } });
+  const load = bufferLine('.ima', certificate);
+  assert.deepEqual(kindsOf(appraiseLines([BOOT_LINE, load, moduleLine('rsa-serial.p7s')], { policy })), []);
+  assert.deepEqual(kindsOf(appraiseLines([BOOT_LINE, moduleLine('rsa-serial.p7s'), load], { policy })), [
+    '1 ima_path_unknown',
+  ]);
+});
+
+test('an appended signature that does not help says why', () => {
+  const keys = vectorKey('rsa.pem');
+  const [keyId = 0] = keys.keys();
+  const id = { keyId: keyIdText(keyId) };
+  const other = `sha256:${sha256('other content')}`;
+  for (const [line, keyring, finding] of [
+    [moduleLine('rsa-keyid.p7s'), keyringOf(stranger), { ...id, problem: 'key_unknown' }],
+    [moduleLine('rsa-serial.p7s'), keyringOf(stranger), { problem: 'key_unknown' }],
+    [moduleLine('rsa-keyid.p7s', other), keys, { ...id, problem: 'invalid' }],
+    [moduleLine('rsa-attributes.p7s', other), keys, { ...id, problem: 'invalid' }],
+    [moduleLine('rsa-sha512.p7s'), keys, { ...id, problem: 'wrong_digest_algorithm' }],
+    [moduleLine('rsa-keyid.p7s', ''), keys, { problem: 'not_of_this_digest' }],
+    [moduleLine('rsa-attached.p7s'), keys, { problem: 'pkcs7' }],
+    [moduleLine('module.ko'), keys, { problem: 'pkcs7' }],
+  ] as const) {
+    assert.deepEqual(moduleFinding(line, keyring), [`1 ima_path_unknown ${JSON.stringify(finding)}`]);
+  }
+});
+
+test('a signature over a file says nothing of the digest that it was measured with', () => {
+  const digest = sha256(modsig('module.ko'));
+  const line = lineOf(`ima-modsig sha256:${digest} ${FILE}   ${modsig('rsa-keyid.p7s').toString('hex')}`);
+  assert.deepEqual(moduleFinding(line, vectorKey('rsa.pem')), ['1 ima_path_unknown {"problem":"not_of_this_digest"}']);
 });

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { type AppendedSigner, parseAppendedSignature, verifyAppendedSignature } from '@keylime/ima/appended-signature';
 import { isDmEventName } from '@keylime/ima/dm-event';
 import { type ImaEntry, type ImaProblem, isSignatureShaped } from '@keylime/ima/entry';
 import { verifyEvmSignature } from '@keylime/ima/evm-signature';
@@ -6,6 +7,7 @@ import { showName } from '@keylime/ima/list-text';
 import { parseMeasuredKey } from '@keylime/ima/public-key';
 import { IMA_PCR, type ImaLine } from '@keylime/ima/replay';
 import { keyIdText, parseImaSignature, type SignatureProblem } from '@keylime/ima/signature';
+import type { FileDigest } from '@keylime/ima/template-fields';
 import { verifyImaSignature } from '@keylime/ima/verify-signature';
 import { type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
@@ -58,7 +60,13 @@ type Signed = { readonly signature?: SignatureFinding };
 export type SignatureFinding = {
   /** Eight hexadecimal digits; absent where the header cannot be read. */
   readonly keyId?: string;
-  readonly problem: SignatureProblem | 'key_unknown' | 'wrong_digest_algorithm' | 'not_of_this_digest' | 'invalid';
+  readonly problem:
+    | SignatureProblem
+    | 'pkcs7'
+    | 'key_unknown'
+    | 'wrong_digest_algorithm'
+    | 'not_of_this_digest'
+    | 'invalid';
 };
 
 /** The member of a runtime policy that decides. */
@@ -79,6 +87,8 @@ export type MeasurementRules = {
 export const BOOT_AGGREGATE = 'boot_aggregate';
 const LONGEST_SHOWN_LINE = 300;
 const MOST_SHOWN_DIGESTS = 16;
+/** A keyring has a few keys; a list with many signatures must not make thousands of attempts of each. */
+const MOST_TRIED_KEYS = 16;
 
 /**
  * Judges one replayed line in the order: readable, PCR, violation, template hash, then the rule of its template. An entry
@@ -117,7 +127,11 @@ function judgeFile(place: Place, entry: ImaEntry, rules: MeasurementRules): Meas
     return { kind: 'ima_signature_malformed', ...place, sizeBytes: bytes.length };
   }
   if (acceptsFile(path, fileDigest.hex, rules)) return undefined;
-  const findings = [judgeSignature(entry, rules.keys), judgeMetadata(entry, rules.keys)];
+  const findings = [
+    judgeSignature(entry, rules.keys),
+    judgeMetadata(entry, rules.keys),
+    judgeAppendedSignature(entry, rules.keys),
+  ];
   if (findings.includes('verified')) return undefined;
   const signature = findings.find((finding) => typeof finding === 'object');
   return notListed(place, fileDigest.hex, rules.policy.digests, 'digests', signature);
@@ -175,6 +189,35 @@ function judgeMetadata(
   const key = keys.find(parsed.value.keyId, 'metadata')?.key;
   if (key === undefined) return { keyId, problem: 'key_unknown' };
   return verifyEvmSignature(parsed.value, metadata, fileDigest, key) ? 'verified' : { keyId, problem: 'invalid' };
+}
+
+/** The signature appended to the file, over the digest of the file without it. */
+function judgeAppendedSignature(
+  { appendedSignature, appendedDigest }: ImaEntry,
+  keys: SigningKeys,
+): 'verified' | SignatureFinding | undefined {
+  if (appendedSignature === undefined) return undefined;
+  const parsed = parseAppendedSignature(appendedSignature);
+  if (!parsed.ok) return { problem: parsed.problem };
+  if (appendedDigest === undefined) return { problem: 'not_of_this_digest' };
+  const findings = parsed.value.signers.map((signer) => judgeSigner(signer, appendedDigest, keys));
+  return findings.includes('verified') ? 'verified' : findings[0];
+}
+
+function judgeSigner(
+  signer: AppendedSigner,
+  { algorithm, hex }: FileDigest,
+  keys: SigningKeys,
+): 'verified' | SignatureFinding {
+  const named = signer.keyId === undefined ? {} : { keyId: keyIdText(signer.keyId) };
+  if (signer.hashAlgorithm !== algorithm) return { ...named, problem: 'wrong_digest_algorithm' };
+  // Keyrings hold no names: of a signer named by issuer and serial number any of the keys may be the one.
+  const key = signer.keyId === undefined ? undefined : keys.find(signer.keyId, 'file');
+  const candidates = signer.keyId === undefined ? [...keys.all('file')].slice(0, MOST_TRIED_KEYS) : key ? [key] : [];
+  if (candidates.length === 0) return { ...named, problem: 'key_unknown' };
+  const digest = Buffer.from(hex, 'hex');
+  if (candidates.some((one) => verifyAppendedSignature(signer, digest, one.key))) return 'verified';
+  return { ...named, problem: signer.keyId === undefined ? 'key_unknown' : 'invalid' };
 }
 
 function judgeBuffer(

@@ -39,6 +39,12 @@ export class SigningKeys {
     return undefined;
   }
 
+  /** All keys for that use. */
+  *all(use: SignatureUse): Generator<VerificationKey> {
+    yield* this.#given.values();
+    for (const [name, keyring] of this.#learned) if (USES[name] === use) yield* keyring.values();
+  }
+
   /** Takes a key that the kernel loaded; those of keyrings that sign neither files nor metadata are of no use. */
   learn(keyringName: string, key: VerificationKey): void {
     if (!isLearned(keyringName)) return;

@@ -17,6 +17,8 @@ export type ImaEntry = {
   readonly buffer?: Uint8Array;
   /** Digest of the file without the signature appended to it; absent where there is none. */
   readonly appendedDigest?: FileDigest;
+  /** Raw `modsig` field (appended-signature.ts); absent where the field is empty or the template has none. */
+  readonly appendedSignature?: Uint8Array;
   /** What an EVM portable signature covers, where there is one. */
   readonly metadata?: ImaMetadata;
   /**
@@ -88,6 +90,7 @@ export function parseImaLine(line: string | Uint8Array): Parsed<ImaEntry, ImaPro
   if (fileDigest === undefined || path === undefined) return bad('field_count');
   const metadata = data.get('evmsig')?.length ? metadataOf(data) : undefined;
   const signature = data.get('sig');
+  const appendedSignature = data.get('modsig');
   const buffer = data.get('buf');
   return good({
     pcr: Number(pcrText),
@@ -98,6 +101,7 @@ export function parseImaLine(line: string | Uint8Array): Parsed<ImaEntry, ImaPro
     ...(signature && signature.length > 0 && { signature }),
     ...(buffer && { buffer }),
     ...(appendedDigest && { appendedDigest }),
+    ...(appendedSignature && appendedSignature.length > 0 && { appendedSignature }),
     ...(metadata && { metadata }),
     violation,
     templateInput: Buffer.concat(input),

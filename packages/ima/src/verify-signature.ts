@@ -39,13 +39,7 @@ export function verifyImaSignature(signature: ImaSignature, digest: Uint8Array, 
   const { hashAlgorithm, typeId, hashId, version } = signature;
   const signed =
     version === 2 ? digest : createHash(hashAlgorithm).update(Uint8Array.of(typeId, hashId)).update(digest).digest();
-  const known = verdicts.get(key) ?? new Map<string, boolean>();
-  verdicts.set(key, known);
-  const name = `${hashAlgorithm} ${Buffer.from(signed).toString('hex')} ${Buffer.from(signature.signature).toString('hex')}`;
-  const verdict = known.get(name) ?? verifyDigest(signature.signature, hashAlgorithm, signed, key);
-  if (known.size >= MAX_VERDICTS) known.clear();
-  known.set(name, verdict);
-  return verdict;
+  return verifyDigest(signature.signature, hashAlgorithm, signed, key);
 }
 
 /** Whether `signature` is by `key` over a digest, made with `hashAlgorithm`. Never throws, whatever the bytes are. */
@@ -55,7 +49,22 @@ export function verifyDigest(
   digest: Uint8Array,
   key: KeyObject,
 ): boolean {
-  if (key.asymmetricKeyType === 'rsa') return verifyRsa(signature, hashAlgorithm, digest, key);
+  const known = verdicts.get(key) ?? new Map<string, boolean>();
+  verdicts.set(key, known);
+  // A signature may have a megabyte, and there are many verdicts.
+  const question = `${hashAlgorithm} ${Buffer.from(digest).toString('hex')} `;
+  const name = createHash('sha256').update(question).update(signature).digest('base64');
+  const verdict =
+    known.get(name) ??
+    (key.asymmetricKeyType === 'rsa'
+      ? verifyRsa(signature, hashAlgorithm, digest, key)
+      : verifyEcdsa(signature, digest, key));
+  if (known.size >= MAX_VERDICTS) known.clear();
+  known.set(name, verdict);
+  return verdict;
+}
+
+function verifyEcdsa(signature: Uint8Array, digest: Uint8Array, key: KeyObject): boolean {
   const curve = CURVES.get(key.asymmetricKeyDetails?.namedCurve ?? '');
   if (curve === undefined || digest.length === 0) return false;
   try {
