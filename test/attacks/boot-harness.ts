@@ -5,9 +5,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startTestRegistrar } from '@keylime/agent/test-registrar';
+import { digest } from '@keylime/core/digest';
+import { hintData } from '@keylime/event-log/coverage';
+import { decodeEventLog } from '@keylime/event-log/decode';
 import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
+import type { SignatureJson, StrictReferenceJson } from '@keylime/measured-boot/reference-json';
 import { freePort } from '@keylime/service/free-port';
-import { type Boot, bootEvents, goodBoot } from '@keylime/software-tpm/boot';
+import { type Boot, bootEvents, goodBoot, INITRD_PATH } from '@keylime/software-tpm/boot';
 import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
 import { BOOT_BANKS, measureBoot } from '@keylime/software-tpm/measure-boot';
 import { startSwtpm } from '@keylime/software-tpm/swtpm';
@@ -36,6 +40,54 @@ export const logOf = (events: readonly EventToEncode[]): Buffer => encodeEventLo
 
 /** The log of a machine in good order. */
 export const GOOD_LOG: Buffer = logOf(bootOf());
+
+/** The reference state of `strict` for such machines, JSON text, with some changes. */
+export function strictReference(changes: Partial<StrictReferenceJson> = {}): string {
+  const { firmware, firmwareVersion, shim, grub, kernel, initrd, kernelCommandLine, mokList, mokListX } =
+    goodBoot(certificates);
+  const hex = (...parts: readonly Uint8Array[]) => `0x${digest('sha256', ...parts).toString('hex')}`;
+  const image = (content: Uint8Array) => hex(Buffer.from('Authenticode of '), content);
+  const configuration = `linux ${kernelCommandLine}\ninitrd ${INITRD_PATH}\n`;
+  const reference: StrictReferenceJson = {
+    scrtm_and_bios: [
+      {
+        scrtm: { sha256: hex(Buffer.from(`${firmwareVersion}\0`, 'utf16le')) },
+        platform_firmware: [{ sha256: hex(firmware) }],
+      },
+    ],
+    pk: signaturesOf('PK'),
+    kek: signaturesOf('KEK'),
+    db: signaturesOf('db'),
+    dbx: signaturesOf('dbx'),
+    mokdig: [{ sha256: hex(mokList) }],
+    mokxdig: [{ sha256: hex(mokListX) }],
+    kernels: [
+      {
+        shim_authcode_sha256: image(shim),
+        grub_authcode_sha256: image(grub),
+        kernel_authcode_sha256: image(kernel),
+        vmlinuz_plain_sha256: hex(kernel),
+        initrd_plain_sha256: hex(initrd),
+        kernel_cmdline: kernelCommandLine,
+      },
+    ],
+    digests: { 9: [{ sha256: hex(Buffer.from(configuration)) }] },
+    grub_commands: ['source .*', 'linux .*', 'initrd .*', 'boot'],
+    unlisted: ['boot_variables', 'gpt'],
+    ...changes,
+  };
+  return JSON.stringify(reference);
+}
+
+/** The entries of a signature database of such machines. */
+const signaturesOf = (name: string): readonly SignatureJson[] =>
+  decodeEventLog(GOOD_LOG).events.flatMap((event) => {
+    const data = hintData(event);
+    if (data.kind !== 'variable' || data.name !== name || data.value.kind !== 'signature_database') return [];
+    return data.value.lists.flatMap(({ signatures }) =>
+      signatures.map(({ owner, data }) => ({ SignatureOwner: owner, SignatureData: `0x${data.toString('hex')}` })),
+    );
+  });
 
 /** TPM2_Shutdown(TPM_SU_CLEAR), as an operating system sends it: a TPM takes a restart without it for an attack. */
 const SHUTDOWN = Buffer.from('80010000000c000001450000', 'hex');
