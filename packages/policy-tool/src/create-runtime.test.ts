@@ -193,6 +193,12 @@ test('keys for signatures of files are added to those of the base policy', async
   assert.equal(pubkeys.length, 2);
 });
 
+test('an exclude that matches a keyring is warned of', async (t) => {
+  const made = await create(t, { e: '/tmp/\n.*\n' }, '-e', '@e');
+  assert.equal(made.code, 0);
+  assert.match(made.stderr, /The exclude list matches the keyrings \.ima, .*, but excludes admit no keys/);
+});
+
 test('the legacy allowlist has digests and paths, boot_aggregate first', async (t) => {
   const files = { list: LIST, base: JSON.stringify(BASE) };
   const { stdout } = await create(t, files, '-p', '@base', '-m', '@list', '--show-legacy-allowlist');

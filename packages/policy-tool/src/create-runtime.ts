@@ -103,7 +103,7 @@ export async function createRuntimePolicy(options: CreateOptions, environment: C
     await pool.close();
   }
   skipped.report(log, options.failOnSkip ?? false);
-  return options.showLegacyAllowlist ? legacyAllowlist(draft) : policyText(draft, now());
+  return options.showLegacyAllowlist ? legacyAllowlist(draft) : policyText(draft, now(), log);
 }
 
 async function addSystems(options: CreateOptions, workshop: Workshop, draft: PolicyDraft, log: Log): Promise<void> {

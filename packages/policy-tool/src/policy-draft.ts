@@ -2,7 +2,9 @@ import { pythonJson } from '@keylime/api/python-json';
 import type { Json } from '@keylime/core/json';
 import { encodeKeyring, type Keyring } from '@keylime/ima/keyring';
 import type { VerificationKey } from '@keylime/ima/public-key';
+import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
 import { decodeRuntimePolicy } from '@keylime/policies/runtime-policy';
+import type { Log } from '@keylime/service/log';
 import { ToolError } from './tool-error.ts';
 
 /** Accepted digests by name, in the order in which the names were found. */
@@ -63,7 +65,7 @@ export function addKeys(draft: PolicyDraft, keys: Keyring): void {
  * there are any. What is written decodes.
  * @throws ToolError `policy_invalid`
  */
-export function policyText(draft: PolicyDraft, now: Date): string {
+export function policyText(draft: PolicyDraft, now: Date, log: Log): string {
   const text = pythonJson({
     meta: { version: 1, generator: 3, timestamp: timestamp(now) },
     release: draft.release,
@@ -81,9 +83,13 @@ export function policyText(draft: PolicyDraft, now: Date): string {
     ...(draft.packages.size > 0 && { packages: Object.fromEntries(draft.packages) }),
   });
   const decoded = decodeRuntimePolicy(text);
-  if (decoded.ok) return text;
-  const [{ message, path }] = decoded.problem;
-  throw new ToolError('policy_invalid', `The policy would not be valid: ${message} at ${path.join('.')}`);
+  if (!decoded.ok) {
+    const [{ message, path }] = decoded.problem;
+    throw new ToolError('policy_invalid', `The policy would not be valid: ${message} at ${path.join('.')}`);
+  }
+  const warning = excludedKeyringsWarning(decoded.value);
+  if (warning !== undefined) log.warn(warning);
+  return text;
 }
 
 /** Lines `digest  path`, as allowlists were once written: `boot_aggregate` first. */

@@ -121,3 +121,10 @@ test('a policy server that only this CA vouches for is refused: the system decid
   const server = await lab.serve(() => envelope(200, 'Success'));
   await refused({ url: `https://127.0.0.1:${server.port}/`, checksum }, 'download_failed', /./);
 });
+
+test('an exclude that matches a keyring is taken, and warned of', async (t) => {
+  const { write, read, lines } = files(t);
+  const excludes = { ...JSON.parse(policy.toString()), excludes: ['\\.ima'] };
+  await read({ file: write('policy.json', JSON.stringify(excludes)) });
+  assert.match(lines.join(''), /WARNING.*policy\.json: The exclude list matches the keyrings \.ima, but/);
+});

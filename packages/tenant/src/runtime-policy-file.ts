@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { isJsonObject, parseJson } from '@keylime/core/json';
 import { parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
+import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
 import { decodeStoredPolicy, isSignedPolicy } from '@keylime/policies/runtime-policy';
 import type { Log } from '@keylime/service/log';
 import { excerpt } from './output.ts';
@@ -67,7 +68,11 @@ function checkSignature(name: string, text: string, keyPem: string): void {
 /** An exclude pattern that this program refuses may still suit the verifier's regular expressions: only a warning. */
 function checkContent(name: string, text: string, log: Log): void {
   const decoded = decodeStoredPolicy(text);
-  if (decoded.ok) return;
+  if (decoded.ok) {
+    const warning = excludedKeyringsWarning(decoded.value);
+    if (warning !== undefined) log.warn(`${name}: ${warning}`);
+    return;
+  }
   const [first] = decoded.problem.filter(({ kind }) => kind !== 'exclude');
   if (first !== undefined) {
     const where = first.path.length > 0 ? ` (at ${first.path.join('.')})` : '';

@@ -7,7 +7,7 @@ import type { EnrolmentRequest } from './enrolment.ts';
 import { acceptMbPolicy } from './mb-policy.ts';
 import { findPolicy, insertPolicy, type StoredMbPolicy, type StoredPolicy } from './policy-store.ts';
 import type { SecretVault } from './secret-vault.ts';
-import { acceptPolicy, isRefusal, type PolicySignatureSettings } from './submitted-policy.ts';
+import { acceptPolicy, isRefusal, type SubmissionSettings } from './submitted-policy.ts';
 
 export type EnrolResult =
   | { readonly ok: true; readonly agent: Agent }
@@ -23,7 +23,7 @@ const refused = (code: 400 | 401 | 404 | 409, status: string): EnrolResult => ({
 export async function enrol(
   write: GroupWrite,
   request: EnrolmentRequest,
-  settings: PolicySignatureSettings & { readonly verifierId: string; readonly vault: SecretVault },
+  settings: SubmissionSettings & { readonly verifierId: string; readonly vault: SecretVault },
   bootPolicies: BootPolicies,
 ): Promise<EnrolResult> {
   const {

@@ -220,6 +220,7 @@ export async function startVerifier(
       vault,
       requireSignature: config.require_allow_list_signatures,
       pinnedKeys,
+      log,
       quoteIntervalSeconds: config.quote_interval,
       enableAgentMtls: config.enable_agent_mtls,
       verifierIp: config.ip,

@@ -3,7 +3,7 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
 import { ecdsaKeyId, signEnvelope } from '@keylime/policies/dsse';
 import { EMPTY_RUNTIME_POLICY_TEXT, runtimePolicyChecksum } from '@keylime/policies/runtime-policy';
-import { acceptPolicy, isRefusal, type PolicySignatureSettings } from './submitted-policy.ts';
+import { acceptPolicy, isRefusal, type SubmissionSettings } from './submitted-policy.ts';
 
 const POLICY = EMPTY_RUNTIME_POLICY_TEXT.replace('"generator": 1', '"generator": 3');
 const pair = () => generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -12,11 +12,13 @@ const stranger = pair();
 const pem = (key: KeyObject) => key.export({ format: 'pem', type: 'spki' }).toString();
 const signed = (by = signer, text = POLICY) => signEnvelope(Buffer.from(text), by.privateKey, ecdsaKeyId(by.publicKey));
 
-const relaxed: PolicySignatureSettings = { requireSignature: false, pinnedKeys: [] };
-const strict: PolicySignatureSettings = { requireSignature: true, pinnedKeys: [] };
-const pinned: PolicySignatureSettings = { requireSignature: true, pinnedKeys: [signer.publicKey] };
+const warnings: string[] = [];
+const log = { warn: (event: string) => void warnings.push(event) };
+const relaxed: SubmissionSettings = { requireSignature: false, pinnedKeys: [], log };
+const strict: SubmissionSettings = { requireSignature: true, pinnedKeys: [], log };
+const pinned: SubmissionSettings = { requireSignature: true, pinnedKeys: [signer.publicKey], log };
 
-const submit = async (text: string, key: KeyObject | string | undefined, settings: PolicySignatureSettings) => {
+const submit = async (text: string, key: KeyObject | string | undefined, settings: SubmissionSettings) => {
   const keyPem = typeof key === 'object' ? pem(key) : key;
   const result = await acceptPolicy('p', { text, keyPem }, settings);
   return isRefusal(result) ? `${result.code} ${result.status}` : result;
@@ -95,4 +97,10 @@ test('a pinned key needs no key with the policy', async () => {
 test('where no signature is required, an envelope without a key and a plain policy are taken', async () => {
   assert.equal(typeof (await submit(signed(stranger), undefined, relaxed)), 'object');
   assert.equal(typeof (await submit(POLICY, undefined, relaxed)), 'object');
+});
+
+test('an exclude that matches a keyring is stored, and warned of', async () => {
+  const text = POLICY.replace('"excludes": []', '"excludes": ["\\\\.ima"]');
+  assert.ok(typeof (await submit(text, undefined, relaxed)) === 'object');
+  assert.match(warnings.at(-1) ?? '', /matches the keyrings \.ima, but excludes admit no keys/);
 });

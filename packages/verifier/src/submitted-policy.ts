@@ -2,19 +2,23 @@ import type { KeyObject } from 'node:crypto';
 import { parseJson } from '@keylime/core/json';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import { isEnvelope, parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
+import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
 import { decodeStoredPolicyInSteps, type PolicyProblem } from '@keylime/policies/runtime-policy';
+import type { Log } from '@keylime/service/log';
 import { runStepsInTurns } from '@keylime/service/steps-in-turns';
 import type { StoredPolicy } from './policy-store.ts';
 
 /** Why a submitted policy is not taken: the status code and text of the answer (03 section 5.2 of the reference). */
 export type PolicyRefusal = { readonly code: 400 | 401; readonly status: string };
 
-/** How signatures of policies are judged. */
-export type PolicySignatureSettings = {
+/** How submitted policies are judged. */
+export type SubmissionSettings = {
   /** Refuse what is not signed. */
   readonly requireSignature: boolean;
   /** Keys of whom to believe; with none, a policy is checked with the key that comes with it, if it must be. */
   readonly pinnedKeys: readonly KeyObject[];
+  /** Hears of what is allowed, but hardly meant. */
+  readonly log: Pick<Log, 'warn'>;
 };
 
 const NO_KEY = 'Runtime policy signature verification required but no key was given!';
@@ -28,7 +32,7 @@ const BAD_SIGNATURE = 'Runtime policy failed DSSE signature verification!';
 export async function acceptPolicy(
   name: string,
   { text, keyPem }: { readonly text: string; readonly keyPem: string | undefined },
-  settings: PolicySignatureSettings,
+  settings: SubmissionSettings,
 ): Promise<StoredPolicy | PolicyRefusal> {
   const json = parseJson(text);
   if (json === undefined) return { code: 400, status: 'Runtime policy is not valid JSON!' };
@@ -36,11 +40,13 @@ export async function acceptPolicy(
   if (refusal !== undefined) return refusal;
   const decoded = await runStepsInTurns(decodeStoredPolicyInSteps(text, json));
   if (!decoded.ok) return { code: 400, status: refusalText(decoded.problem) };
+  const warning = excludedKeyringsWarning(decoded.value);
+  if (warning !== undefined) settings.log.warn(warning, { policy: name });
   const { checksum, generator } = decoded.value;
   return { name, text, checksum, generator };
 }
 
-function unsignedRefusal(keyPem: string | undefined, settings: PolicySignatureSettings): PolicyRefusal | undefined {
+function unsignedRefusal(keyPem: string | undefined, settings: SubmissionSettings): PolicyRefusal | undefined {
   if (settings.requireSignature) return { code: 401, status: NO_KEY };
   // Whoever sends a key believes that a signature will be checked.
   return keyPem === undefined ? undefined : { code: 400, status: 'Runtime policy is not signed!' };
@@ -49,7 +55,7 @@ function unsignedRefusal(keyPem: string | undefined, settings: PolicySignatureSe
 function signatureRefusal(
   text: string,
   keyPem: string | undefined,
-  { requireSignature, pinnedKeys }: PolicySignatureSettings,
+  { requireSignature, pinnedKeys }: SubmissionSettings,
 ): PolicyRefusal | undefined {
   const envelope = parseEnvelope(text);
   if (!envelope.ok) return { code: 400, status: `Runtime policy is malformatted: DSSE envelope: ${envelope.problem}` };

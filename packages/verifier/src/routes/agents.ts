@@ -16,7 +16,7 @@ import type { MbPolicy } from '../mb-policy.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import type { SecretVault } from '../secret-vault.ts';
 import { agentStatus } from '../status.ts';
-import type { PolicySignatureSettings } from '../submitted-policy.ts';
+import type { SubmissionSettings } from '../submitted-policy.ts';
 
 export type AgentRoutesParts = {
   readonly agents: AgentStore;
@@ -26,7 +26,7 @@ export type AgentRoutesParts = {
   readonly bootPolicies: BootPolicies;
   readonly engine: Engine;
   readonly settings: EnrolmentSettings &
-    PolicySignatureSettings & {
+    SubmissionSettings & {
       readonly verifierId: string;
       readonly quoteIntervalSeconds: number;
       readonly vault: SecretVault;

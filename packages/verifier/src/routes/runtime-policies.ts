@@ -8,12 +8,12 @@ import { decodeSubmittedPolicy } from '../enrolment.ts';
 import { policyNameOf } from '../policy-name.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import type { PolicyStore, StoredPolicy } from '../policy-store.ts';
-import { acceptPolicy, isRefusal, type PolicySignatureSettings } from '../submitted-policy.ts';
+import { acceptPolicy, isRefusal, type SubmissionSettings } from '../submitted-policy.ts';
 
 export type RuntimePolicyRoutesParts = {
   readonly store: PolicyStore;
   readonly registry: PolicyRegistry<RuntimePolicy>;
-  readonly settings: PolicySignatureSettings;
+  readonly settings: SubmissionSettings;
 };
 
 type NameParams = { readonly Params: { readonly name: string } };
