@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { consumeRevocations } from '@keylime/agent/nats-revocations';
+import { openRevocations } from '@keylime/agent/revocations';
 import { subscribeToRevocations } from '@keylime/agent/zmq-revocations';
 import { createCertificate, initCa } from '@keylime/pki/ca-folder';
 import { readCrl } from '@keylime/pki/crl-file';
@@ -123,6 +126,40 @@ test('NATS keeps a notification as a CloudEvent that says what the signed messag
   assert.equal(one.subject, 'keylime.revocations.revocation');
   assert.equal(one.headers.get('Nats-Msg-Id'), signed.notification_id);
   assert.equal(one.headers.get('Content-Type'), 'application/cloudevents+json; charset=UTF-8');
+});
+
+test('an agent that takes revocations from NATS acts upon what the verifier signed, within a second, once', async (t) => {
+  const server = await startNatsServer();
+  t.after(() => server.stop());
+  const verifier = await notifying(t, natsSettings(server));
+  const home = path.join(verifier.folder, 'agent');
+  await mkdir(home);
+  await writeFile(path.join(home, 'record'), `#!/bin/sh\ncat "$1" >> ${home}/calls\n`, { mode: 0o700 });
+  let log = '';
+  const write = (line: string) => {
+    log += line;
+  };
+  const sink = openLog({ name: 'keylime.agent', destination: { write } });
+  const actions = { installedFolder: home, payloadFolder: home, allowPayloadActions: false, workFolder: home };
+  const revocations = await openRevocations({
+    certificatePaths: [path.join(verifier.folder, 'revocation_keys', 'certificates.pem')],
+    actions: { ...actions, names: ['record'], timeoutSeconds: 5 },
+    builtIn: [],
+    log: sink,
+  });
+  t.after(() => revocations.close());
+  const connection = async () => ({
+    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'agent', credentials: undefined, tls: { trustedCas: [] } },
+  });
+  const names = { stream: 'keylime_revocations', subject: 'keylime.revocations', agentId: 'agent' };
+  const consuming = consumeRevocations({ ...names, connection }, revocations, sink);
+  t.after(() => consuming.close());
+  await eventually(verifier, 'it takes nothing', () => log.includes('Taking revocations from NATS'));
+  await offend(verifier, 'told');
+  const startedAt = performance.now();
+  await eventually(verifier, 'nothing was done', () => log.includes('Revocation action record succeeded'));
+  assert.ok(performance.now() - startedAt < 1000, `${performance.now() - startedAt} ms`);
+  assert.equal(JSON.parse(await readFile(path.join(home, 'calls'), 'utf8')).agent_id, 'told');
 });
 
 test('[MUST] NATS that is down, then up, then restarted has every notification, each once', async (t) => {

@@ -127,8 +127,6 @@ async function registers(site: Site): Promise<void> {
 
 type StoryStep = {
   readonly step: string;
-  /** Only where the verifier tells agents of revocations: ours does not yet. */
-  readonly tellsAgents?: true;
   readonly run: (site: Site, folder: string) => Promise<void>;
 };
 
@@ -262,7 +260,6 @@ const steps: readonly StoryStep[] = [
   },
   {
     step: 'revocation action of the payload ran',
-    tellsAgents: true,
     run: async (site, folder) => {
       const message: unknown = JSON.parse(await written(folder, ACTION_RAN));
       const seen = ['type', 'agent_id'].map((name) => field(message, name));
@@ -327,8 +324,7 @@ export async function playStory(options: SiteOptions, opened: (site: Site) => vo
     await using site = await openSite(options);
     opened(site);
     done.push({ step, ms: lap() });
-    const tellsAgents = options.combination.verifier === 'theirs';
-    for (const next of steps.filter((one) => tellsAgents || !one.tellsAgents)) {
+    for (const next of steps) {
       step = next.step;
       await next.run(site, options.folder);
       done.push({ step, ms: lap() });

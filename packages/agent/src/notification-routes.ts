@@ -3,10 +3,9 @@ import type { AgentApiVersion } from '@keylime/api/versions';
 import type { Log } from '@keylime/service/log';
 import type { FastifyInstance } from 'fastify';
 import { textFields } from './key-requests.ts';
+import { MAX_MESSAGE_LENGTH } from './revocation-notice.ts';
 import type { Revocations } from './revocations.ts';
 
-/** A message is about one machine; what is longer is none. */
-const MAX_MESSAGE_LENGTH = 256 * 1024;
 const RETRY_AFTER_SECONDS = 10;
 
 /** Revocations (spec 01 section 6.3). 200 says that the message waits on disk; its signature is looked at later. */

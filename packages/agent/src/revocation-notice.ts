@@ -2,6 +2,19 @@ import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 
+/** A message as it arrives on every way; nothing in it is verified. */
+export type ReceivedMessage = { readonly msg: string; readonly signature: string };
+
+/** A message is about one machine; what is longer, in characters, is none. */
+export const MAX_MESSAGE_LENGTH = 256 * 1024;
+
+/** The message in JSON that carries one, or `undefined`. */
+export function receivedMessage(json: Json | undefined): ReceivedMessage | undefined {
+  if (!isJsonObject(json) || typeof json.msg !== 'string' || typeof json.signature !== 'string') return undefined;
+  const { msg, signature } = json;
+  return msg.length + signature.length > MAX_MESSAGE_LENGTH ? undefined : { msg, signature };
+}
+
 /** What a verifier says about a machine: the JSON of `msg` (spec 06 section 4.1). Every field may be missing in it. */
 export type RevocationNotice = {
   /** Tells a repetition: the id that our verifiers give, for others a hash of the text. */

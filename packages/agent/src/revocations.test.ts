@@ -92,7 +92,7 @@ async function machine(
       look();
     });
   const revocations: Revocations = await openRevocations({
-    certificatePath,
+    certificatePaths: [certificatePath, join(folder, 'verifier-certs.pem')],
     actions: {
       ...{
         names: ['record'],
@@ -328,13 +328,36 @@ test('[MUST] the certificate of the newest payload is the one that counts', asyn
   writeFileSync(one.certificatePath, (await issueCaCertificate(other, DEFAULT_CA_OPTIONS, new Date())).toString('pem'));
   await one.payloadChanged();
   await one.offer(message());
-  await one.said(/its signature is not that of the certificate/);
+  await one.said(/its signature is not that of a certificate/);
   for (const damaged of ['', 'x']) {
     writeFileSync(one.certificatePath, damaged);
     await one.payloadChanged();
   }
   await one.said(/ERROR - The certificate for revocations cannot be read/, 2);
   assert.deepEqual(one.calls(), []);
+  await one.close();
+});
+
+test('any certificate of any file counts: those of a verifier, of which there are several, beside that of the payload', async () => {
+  const folder = mkdtempSync(join(base, 'machine-'));
+  const own = [2048, 3072].map((modulusLength) => generateKeyPairSync('rsa', { modulusLength }).privateKey);
+  const issued = await Promise.all(own.map((one) => issueCaCertificate(one, DEFAULT_CA_OPTIONS, new Date())));
+  writeFileSync(join(folder, 'verifier-certs.pem'), issued.map((one) => one.toString('pem')).join('\n'));
+  const one = await machine({ folder });
+  await one.offer(message({ agent_id: 'payload' }));
+  for (const [n, by] of own.entries()) {
+    const { msg } = message({ agent_id: `verifier-${n}` });
+    await one.offer({ msg, signature: signRevocation(by, msg) });
+  }
+  await one.said(/Revocation action record succeeded/, 3);
+  const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  const { msg } = message({ agent_id: 'stranger' });
+  await one.offer({ msg, signature: signRevocation(stranger, msg) });
+  await one.said(/its signature is not that of a certificate/);
+  assert.deepEqual(
+    one.calls().map(({ agent_id }) => agent_id),
+    ['payload', 'verifier-0', 'verifier-1'],
+  );
   await one.close();
 });
 

@@ -3,14 +3,14 @@ import { isRevocationSigned } from '@keylime/payload/revocation-signature';
 import type { Log } from '@keylime/service/log';
 import type { BuiltInAction } from './built-in-actions.ts';
 import { type ActionSettings, runActions } from './revocation-actions.ts';
-import { readRevocationKey } from './revocation-certificate.ts';
-import { parseRevocationNotice } from './revocation-notice.ts';
+import { readRevocationKeys } from './revocation-certificate.ts';
+import { parseRevocationNotice, type ReceivedMessage } from './revocation-notice.ts';
 import { type Handled, openRevocationQueue, type ReceivedRevocation } from './revocation-queue.ts';
 import { openSeenNotices } from './seen-notices.ts';
 
 export type Revocations = {
   /** Takes a message; `false` if too many wait. */
-  readonly offer: (message: { readonly msg: string; readonly signature: string }) => Promise<boolean>;
+  readonly offer: (message: ReceivedMessage) => Promise<boolean>;
   /** A payload is in place: its certificate counts from now on. */
   readonly payloadChanged: () => Promise<void>;
   readonly close: () => Promise<void>;
@@ -24,27 +24,28 @@ export const WAIT_FOR_CERTIFICATE_MS = 10 * 60_000;
  * (spec 06 section 4.5). The certificate of an earlier process is used if it is still there.
  */
 export async function openRevocations(options: {
-  readonly certificatePath: string;
+  /** Files with certificates that messages may be signed with; any of them does. */
+  readonly certificatePaths: readonly string[];
   readonly actions: Omit<ActionSettings, 'argumentFolder'>;
   readonly builtIn: readonly BuiltInAction[];
   readonly log: Log;
   readonly now?: () => number;
 }): Promise<Revocations> {
-  const { certificatePath, actions, builtIn, log, now = Date.now } = options;
+  const { certificatePaths, actions, builtIn, log, now = Date.now } = options;
   const folder = path.join(actions.workFolder, 'revocations');
   const seen = await openSeenNotices(path.join(actions.workFolder, 'revocations_seen.json'), log);
-  let key = await readRevocationKey(certificatePath, log);
+  let keys = await readRevocationKeys(certificatePaths, log);
   const stopping = new AbortController();
 
   async function handle({ msg, signature, receivedAtMs }: ReceivedRevocation): Promise<Handled> {
-    if (key === undefined) {
+    if (keys.length === 0) {
       if (now() - receivedAtMs < WAIT_FOR_CERTIFICATE_MS) return 'later';
       log.warn('A revocation is dropped: no payload brought a certificate to verify it with');
       return 'done';
     }
     // [MUST] Nothing in the message counts before this.
-    if (!isRevocationSigned(key, msg, signature)) {
-      log.error('A revocation is refused: its signature is not that of the certificate for revocations');
+    if (!keys.some((key) => isRevocationSigned(key, msg, signature))) {
+      log.error('A revocation is refused: its signature is not that of a certificate for revocations');
       return 'done';
     }
     const notice = parseRevocationNotice(msg);
@@ -78,7 +79,7 @@ export async function openRevocations(options: {
   return {
     offer: ({ msg, signature }) => queue.offer({ msg, signature, receivedAtMs: now() }),
     async payloadChanged() {
-      key = await readRevocationKey(certificatePath, log);
+      keys = await readRevocationKeys(certificatePaths, log);
       queue.wake();
     },
     async close() {

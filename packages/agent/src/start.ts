@@ -1,4 +1,5 @@
 import type { KeyObject } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { AgentId } from '@keylime/core/agent-id';
 import { type AgentCertificate, ensureAgentCertificate } from '@keylime/pki/agent-certificate';
@@ -19,6 +20,7 @@ import { type BuiltInAction, openBuiltInActions } from './built-in-actions.ts';
 import { watchCertificate } from './certificate-watch.ts';
 import { deviceIdentitySettings } from './device-identity.ts';
 import { openMeasurementList } from './measurement-list.ts';
+import type { NatsSubscription } from './nats-revocations.ts';
 import { removeOthers, UNZIPPED } from './payload-files.ts';
 import { becomeUser, type Credentials } from './privileges.ts';
 import { registerAgent } from './registration.ts';
@@ -133,6 +135,13 @@ export async function startAgent(
     opened.defer(() => subscription.close());
   }
 
+  if (config.revocation_nats_url.length > 0) {
+    // Loaded only where it is used: the library is large.
+    const { consumeRevocations } = await import('./nats-revocations.ts');
+    const subscription = consumeRevocations(natsSubscription(config, agentId), revocations, log);
+    opened.defer(() => subscription.close());
+  }
+
   const services: AgentServices = {
     ...{ agentId, apiVersions: servedVersions, attester, payloadKeyPem, measurementList, bootLog },
     ...{ bootstrap, revocations, log },
@@ -167,7 +176,7 @@ function openRevocationsOf(
   }: { readonly builtIn: readonly BuiltInAction[]; readonly secureFolder: string; readonly log: Log },
 ): Promise<Revocations> {
   return openRevocations({
-    certificatePath: config.revocation_cert,
+    certificatePaths: [config.revocation_cert, ...config.revocation_verifier_certs],
     actions: {
       names: config.revocation_actions,
       installedFolder: config.revocation_actions_dir,
@@ -179,6 +188,20 @@ function openRevocationsOf(
     builtIn,
     log,
   });
+}
+
+function natsSubscription(config: AgentConfig, agentId: AgentId): NatsSubscription {
+  return {
+    agentId,
+    stream: config.revocation_nats_stream,
+    subject: config.revocation_nats_subject,
+    connection: async () => ({
+      servers: config.revocation_nats_url,
+      name: `keylime agent ${agentId}`,
+      credentials: config.revocation_nats_credentials && (await readFile(config.revocation_nats_credentials, 'utf8')),
+      tls: { trustedCas: await Promise.all(config.revocation_nats_ca.map((file) => readFile(file, 'utf8'))) },
+    }),
+  };
 }
 
 /** Runs `use`; if it fails the keys do not stay in the TPM. */

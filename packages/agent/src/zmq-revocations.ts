@@ -1,7 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import { GREETING_BYTES, greeting, isGreeting, readFrame, readyAndSubscribe } from '@keylime/api/zmtp';
-import { isJsonObject, parseJson } from '@keylime/core/json';
+import { parseJson } from '@keylime/core/json';
 import type { Log } from '@keylime/service/log';
+import { receivedMessage } from './revocation-notice.ts';
 import type { Revocations } from './revocations.ts';
 
 const MAX_FRAME_BYTES = 256 * 1024;
@@ -64,12 +65,9 @@ export function subscribeToRevocations(options: {
   }
 
   async function offer(text: string): Promise<void> {
-    const body = parseJson(text);
-    if (!isJsonObject(body) || typeof body.msg !== 'string' || typeof body.signature !== 'string') {
-      return log.warn('What arrived over ZeroMQ is no revocation', { where });
-    }
-    const { msg, signature } = body;
-    if (!(await revocations.offer({ msg, signature }))) log.error('A revocation is lost: too many wait', { where });
+    const message = receivedMessage(parseJson(text));
+    if (message === undefined) return log.warn('What arrived over ZeroMQ is no revocation', { where });
+    if (!(await revocations.offer(message))) log.error('A revocation is lost: too many wait', { where });
   }
 
   open();

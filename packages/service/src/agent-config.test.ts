@@ -178,6 +178,20 @@ test('without mutual TLS a payload script needs a second consent', (t) => {
   assert.equal(load(t, { 'etc/agent.conf': `${off}enable_insecure_payload = true\n` }).config.enable_agent_mtls, false);
 });
 
+test('NATS servers are URLs, and lists of files are below keylime_dir', (t) => {
+  const odd = '[agent]\nrevocation_nats_url = ["host:4222"]\n';
+  assert.match(
+    refusal(() => load(t, { 'etc/agent.conf': odd })),
+    /revocation_nats_url: host:4222 is no nats:\/\/ or tls/,
+  );
+  const text =
+    '[agent]\nkeylime_dir = "/k"\nrevocation_nats_url = ["tls://host"]\nrevocation_verifier_certs = ["a.pem", "/b.pem"]\n';
+  const { config } = load(t, { 'etc/agent.conf': text });
+  assert.deepEqual(config.revocation_verifier_certs, ['/k/a.pem', '/b.pem']);
+  assert.deepEqual(config.revocation_nats_ca, ['/k/cv_ca/cacert.crt']);
+  assert.equal(config.revocation_nats_credentials, undefined);
+});
+
 test('run_as has a default for root only', (t) => {
   assert.equal(load(t, {}, {}, true).config.run_as, 'keylime:tss');
   assert.equal(load(t, {}, {}, false).config.run_as, '');

@@ -54,14 +54,7 @@ export function verifierProblems(
       text: 'enabled_revocation_notifications has nats, but nats_url is empty: nobody would be told',
     });
   }
-  for (const server of revocations.nats_url) {
-    if (/^(nats|tls):\/\/\S+$/.test(server)) continue;
-    problems.push({
-      section: 'revocations',
-      option: 'nats_url',
-      text: `nats_url: ${server} is no nats:// or tls:// URL`,
-    });
-  }
+  problems.push(...natsProblems('revocations', 'nats_url', revocations.nats_url));
   if (url === '' && revocations.enabled_revocation_notifications.includes('webhook')) {
     problems.push({
       section: 'revocations',
@@ -100,8 +93,20 @@ export function agentProblems(agent: Settings<typeof agentOptions>): Problems {
     if (!agent.enable_revocation_notifications || agent[option] !== '') continue;
     problems.push({ section: 'agent', option, text: `'enable_revocation_notifications' needs ${option}` });
   }
+  problems.push(...natsProblems('agent', 'revocation_nats_url', agent.revocation_nats_url));
   return problems;
 }
+
+const natsProblems = (section: string, option: string, servers: readonly string[]) =>
+  servers
+    .filter((server) => !/^(nats|tls):\/\/[^\s@]+$/.test(server) || !URL.canParse(server))
+    .map((server) => ({
+      section,
+      option,
+      text: `${option}: ${server} is no nats:// or tls:// URL without a password`,
+    }));
+
+const withoutPassword = (url: string) => url.replace(/\/\/.*@/, '//***@');
 
 function tlsProblems(section: string, settings: Tls) {
   const problems: { section: string; option: string; text: string }[] = [];

@@ -209,6 +209,10 @@ test('settings that would silently switch a check off are refused', (t) => {
     ['tls_dir =', /tls_dir must not be empty/],
     ['authorization_provider = other', /authorization_provider/],
     ['[revocations]\nenabled_revocation_notifications = ["webhook"]', /webhook_url is empty/],
+    ['[revocations]\nenabled_revocation_notifications = ["agents"]', /"agents" is not one of .*did you mean "agent"/],
+    ['[revocations]\nenabled_revocation_notifications = ["nats"]', /nats_url is empty/],
+    ['[revocations]\nnats_url = ["http://host"]', /http:\/\/host is no nats:\/\/ or tls:\/\/ URL/],
+    ['[revocations]\nnats_url = ["tls://me:secret@host"]', /is no nats:\/\/ or tls:\/\/ URL without a password/],
   ];
   for (const [setting, expected] of refused) {
     const { source } = sourceWith(t, { 'etc/verifier.conf': `[verifier]\n${setting}\n` });

@@ -1,5 +1,6 @@
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { connect, credsAuthenticator, type NatsConnection } from '@nats-io/transport-node';
+import type { ClientCertificate } from './http-client.ts';
 
 export type NatsSettings = {
   /** `nats://HOST:PORT` or `tls://HOST:PORT`, of one cluster; they are tried in this order. */
@@ -8,17 +9,19 @@ export type NatsSettings = {
   readonly name: string;
   /** `.creds` text with JWT and NKey seed; undefined for servers that let everybody in. */
   readonly credentials: string | undefined;
-  /** What is shown to and trusted of `tls://` servers. */
+  /** For `tls://` servers. */
   readonly tls: NatsTls;
 };
 
-/** PEM. */
+/** The PEM of the CAs that are believed, and the certificate that is shown. */
 export type NatsTls = {
   readonly trustedCas: readonly string[];
-  readonly certificate: { readonly certPem: string; readonly keyPem: string; readonly passphrase?: string | undefined };
+  readonly certificate?: ClientCertificate;
 };
 
 const CONNECT_MS = 5_000;
+/** Two questions in a row without an answer end the connection. */
+const PING_MS = 20_000;
 
 /**
  * Connects to the first server that can be reached; the connection is not repaired when it ends. [MUST] A `tls://` server
@@ -44,18 +47,21 @@ function connectionOptions(server: string, { name, credentials, tls }: NatsSetti
     name,
     timeout: CONNECT_MS,
     reconnect: false,
+    pingInterval: PING_MS,
+    maxPingOut: 2,
     ...(authenticator && { authenticator }),
   };
   if (!server.startsWith('tls:')) return common;
   const host = new URL(server).hostname.replace(/^\[(.*)\]$/, '$1');
-  const { certPem: cert, keyPem: key, passphrase } = tls.certificate;
   return {
     ...common,
     tls: {
       ca: tls.trustedCas.join('\n'),
-      cert,
-      key,
-      passphrase,
+      ...(tls.certificate && {
+        cert: tls.certificate.certPem,
+        key: tls.certificate.keyPem,
+        passphrase: tls.certificate.passphrase,
+      }),
       // The library would compare the certificate with `localhost` where the server is named by its address.
       checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
     },

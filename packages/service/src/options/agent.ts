@@ -191,6 +191,29 @@ export const agentOptions = {
     'secure/unzipped/RevocationNotifier-cert.crt',
     'Certificate that revocations must be signed with.',
   ),
+  revocation_verifier_certs: custom(
+    'list of paths',
+    '[]',
+    'Files with more certificates that revocations may be signed with, such as those that `keylime_tenant -c revocationcerts` prints; relative means below `keylime_dir`.',
+    (raw, { workDir }) => {
+      const items = readItems(raw);
+      return items.ok ? good(items.value.map((item) => path.resolve(workDir, item))) : items;
+    },
+    { list: true },
+  ),
+  revocation_nats_url: list(
+    '[]',
+    'Take revocations from these NATS servers of one cluster: `nats://HOST:PORT` or `tls://HOST:PORT`; empty means none.',
+  ),
+  revocation_nats_subject: text('keylime.revocations', 'Subject below which the verifier publishes them.'),
+  revocation_nats_stream: text('keylime_revocations', 'JetStream stream that keeps them.'),
+  revocation_nats_credentials: custom(
+    'path',
+    '',
+    'File with NATS credentials (`.creds`); empty for none, relative means below `keylime_dir`.',
+    (raw, { workDir }) => good(strip(raw) === '' ? undefined : path.resolve(workDir, strip(raw))),
+  ),
+  revocation_nats_ca: files('cv_ca/cacert.crt', 'CA certificates that `tls://` servers must have one of.'),
   enable_revocation_notifications: boolean(false, 'Listen for revocations over ZeroMQ.'),
   revocation_notification_ip: text('127.0.0.1', 'Address of the ZeroMQ publisher.'),
   revocation_notification_port: port(8992, 'Port of the ZeroMQ publisher.'),

@@ -28,35 +28,27 @@ const MAX_AGE_NS = 7 * 24 * 3600 * 1e9;
 
 /**
  * Publishes notifications on NATS JetStream as CloudEvents 1.0, structured JSON: at least once, for a stream keeps them for
- * agents that are away. Connects when there is something to say, again after every failure.
+ * agents that are away. A connection that ended is made again when there is something to say.
  */
 export function openNatsChannel(settings: NatsChannelSettings): NatsChannel {
   let connection: Promise<NatsConnection> | undefined;
 
-  async function open(): Promise<NatsConnection> {
-    const nats = await connectNats(settings.connection());
-    void nats.closed().then(() => {
-      connection = undefined;
-    });
-    try {
-      await ensureStream(nats, settings);
-    } catch (error) {
-      await nats.close();
-      throw error;
-    }
-    return nats;
+  function connected(): Promise<NatsConnection> {
+    if (connection !== undefined) return connection;
+    const made = open(settings);
+    const forget = () => {
+      if (connection === made) connection = undefined;
+    };
+    made.then((nats) => nats.closed()).then(forget, forget);
+    connection = made;
+    return made;
   }
 
+  // If the server is there, the stream is before anybody asks for it; if not, the first delivery tells.
+  connected().catch(() => {});
   return {
     async deliver(delivery) {
-      connection ??= open();
-      let nats: NatsConnection;
-      try {
-        nats = await connection;
-      } catch (error) {
-        connection = undefined;
-        throw error;
-      }
+      const nats = await connected();
       const event = cloudEvent(delivery, settings.verifierId);
       const typed = headers();
       typed.set('Content-Type', 'application/cloudevents+json; charset=UTF-8');
@@ -73,6 +65,17 @@ export function openNatsChannel(settings: NatsChannelSettings): NatsChannel {
       await nats?.close();
     },
   };
+}
+
+async function open(settings: NatsChannelSettings): Promise<NatsConnection> {
+  const nats = await connectNats(settings.connection());
+  try {
+    await ensureStream(nats, settings);
+    return nats;
+  } catch (error) {
+    await nats.close();
+    throw error;
+  }
 }
 
 /** Makes the stream if there is none of this name; one that an operator made is left as it is. */
