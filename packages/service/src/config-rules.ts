@@ -103,7 +103,7 @@ const natsProblems = (section: string, option: string, servers: readonly string[
     .map((server) => ({
       section,
       option,
-      text: `${option}: ${server} is no nats:// or tls:// URL without a password`,
+      text: `${option}: ${withoutPassword(server)} is no nats:// or tls:// URL without a password`,
     }));
 
 const withoutPassword = (url: string) => url.replace(/\/\/.*@/, '//***@');

@@ -212,7 +212,10 @@ test('settings that would silently switch a check off are refused', (t) => {
     ['[revocations]\nenabled_revocation_notifications = ["agents"]', /"agents" is not one of .*did you mean "agent"/],
     ['[revocations]\nenabled_revocation_notifications = ["nats"]', /nats_url is empty/],
     ['[revocations]\nnats_url = ["http://host"]', /http:\/\/host is no nats:\/\/ or tls:\/\/ URL/],
-    ['[revocations]\nnats_url = ["tls://me:secret@host"]', /is no nats:\/\/ or tls:\/\/ URL without a password/],
+    [
+      '[revocations]\nnats_url = ["tls://me:secret@host"]',
+      /tls:\/\/\*\*\*@host is no nats:\/\/ or tls:\/\/ URL without a password/,
+    ],
   ];
   for (const [setting, expected] of refused) {
     const { source } = sourceWith(t, { 'etc/verifier.conf': `[verifier]\n${setting}\n` });
