@@ -8,13 +8,13 @@ import { type EventLogVerification, verifyEventLog } from '@keylime/event-log/ve
 import { createAk } from '@keylime/tpm/ak';
 import { createEk } from '@keylime/tpm/ek';
 import { flush } from '@keylime/tpm/object';
-import { verifyQuote } from '@keylime/tpm/quote';
+import { type VerifiedQuote, verifyQuote } from '@keylime/tpm/quote';
 import { quotePcrs } from '@keylime/tpm/quote-device';
 import { openTransport } from '@keylime/tpm/tcti';
 import { openTpm } from '@keylime/tpm/tpm';
 import { type Boot, bootEvents, goodBoot } from './boot.ts';
 import { makeBootCertificates } from './boot-certificates.ts';
-import { BOOT_BANKS, measureBoot } from './measure-boot.ts';
+import { BOOT_BANKS, measureBoot, shutDown } from './measure-boot.ts';
 import { startSwtpm } from './swtpm.ts';
 
 const BOOT_PCRS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14];
@@ -22,8 +22,8 @@ const certificates = await makeBootCertificates();
 const logOf = (changes: Partial<Boot> = {}): Buffer =>
   encodeEventLog(BOOT_BANKS, bootEvents({ ...goodBoot(certificates), ...changes }));
 
-/** Whether `log` leads to what a fresh quote of the TPM has. */
-async function compare(tcti: string, log: Uint8Array, hash: HashAlgorithm): Promise<EventLogVerification> {
+/** A fresh quote of the TPM, verified. */
+async function quoteOf(tcti: string, hash: HashAlgorithm): Promise<VerifiedQuote> {
   const tpm = await openTpm({ transport: await openTransport(tcti) });
   try {
     const ek = await createEk(tpm, 'rsa2048');
@@ -35,12 +35,15 @@ async function compare(tcti: string, log: Uint8Array, hash: HashAlgorithm): Prom
     await flush(tpm, ek);
     const verified = verifyQuote({ ak: ak.public, hashAlg: hash, nonce, mask, text });
     assert(verified.ok);
-    const { bank, pcrs } = verified.quote;
-    return verifyEventLog(decodeEventLog(log), { bank, pcrs }, BOOT_PCRS);
+    return verified.quote;
   } finally {
     await tpm.close();
   }
 }
+
+/** Whether `log` leads to what the TPM quotes. */
+const compare = async (tcti: string, log: Uint8Array, hash: HashAlgorithm): Promise<EventLogVerification> =>
+  verifyEventLog(decodeEventLog(log), await quoteOf(tcti, hash), BOOT_PCRS);
 
 test('a log leads to what the TPM quotes after the boot that it tells, and no log of another boot does', async () => {
   const swtpm = await startSwtpm({ banks: BOOT_BANKS, certificates: false });
@@ -71,4 +74,18 @@ test('a log that cannot be read is not measured', async () => {
     measureBoot('swtpm:host=127.0.0.1,port=1', Buffer.from('no log')),
     /boot event log at byte 4: 4 bytes wanted/,
   );
+});
+
+test('after a machine was switched off in good order its TPM counts a reset, and the clock goes on', async () => {
+  const swtpm = await startSwtpm({ certificates: false });
+  try {
+    const before = (await quoteOf(swtpm.tcti, 'sha256')).clockInfo;
+    await shutDown(swtpm.tcti);
+    await swtpm.restart();
+    const after = (await quoteOf(swtpm.tcti, 'sha256')).clockInfo;
+    assert.deepEqual([after.resetCount, after.safe], [before.resetCount + 1, true]);
+    assert.ok(after.clock >= before.clock);
+  } finally {
+    await swtpm.stop();
+  }
 });

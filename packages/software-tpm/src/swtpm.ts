@@ -21,7 +21,7 @@ export type Swtpm = {
   readonly caCertificates: readonly string[];
   /** Power failure: SIGKILL, and all volatile state is gone. */
   readonly kill: () => Promise<void>;
-  /** Starts it again with the same state, at the same address: a reboot of the machine. */
+  /** Starts it again with the same state, at the same address: a reboot of the machine, in good order after `shutDown`. */
   readonly restart: () => Promise<void>;
   /** Ends it and removes its folder, unless the caller gave one. */
   readonly stop: () => Promise<void>;

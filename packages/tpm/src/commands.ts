@@ -102,6 +102,15 @@ export const Startup = command({
   answer: nothing,
 });
 
+export const Shutdown = command({
+  name: 'Shutdown',
+  code: 0x145,
+  handles: [],
+  authorized: 0,
+  parameters: struct({ shutdownType: named(u16, { clear: 0, state: 1 }) }),
+  answer: nothing,
+});
+
 export const GetCapability = command({
   name: 'GetCapability',
   code: 0x17a,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { encodeEventLog } from '@keylime/event-log/encode';
 import { type Boot, bootEvents, goodBoot } from '@keylime/software-tpm/boot';
 import type { BootCertificates } from '@keylime/software-tpm/boot-certificates';
-import { BOOT_BANKS, measureBoot } from '@keylime/software-tpm/measure-boot';
+import { BOOT_BANKS, measureBoot, shutDown } from '@keylime/software-tpm/measure-boot';
 import { type MeasurementRecorder, openRecorder } from '@keylime/software-tpm/recorder';
 import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
 import { startTpmMultiplexer, type TpmMultiplexer } from '@keylime/software-tpm/tpm-multiplexer';
@@ -84,6 +84,7 @@ export async function startMachine(name: string, folder: string, certificates: B
     },
     async reboot(changes) {
       await switchOff();
+      await shutDown(swtpm.tcti);
       await swtpm.restart();
       session = await boot(swtpm, { ...good, ...changes }, session.shared.port);
     },
