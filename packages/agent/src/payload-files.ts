@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
-import { isErrno } from '@keylime/pki/safe-files';
+import { codeOf } from '@keylime/core/coded-error';
 
 /** A file of a payload; `name` may have folders, and stays below the payload's folder. */
 export type PayloadFile = { readonly name: string; readonly content: Uint8Array; readonly isExecutable: boolean };
@@ -54,7 +54,7 @@ async function putInPlace(link: string, place: string, aside: string): Promise<v
     await rename(link, place);
   } catch (cause) {
     // The existing agent makes a folder there.
-    if (!isErrno(cause, 'EISDIR')) throw cause;
+    if (codeOf(cause) !== 'EISDIR') throw cause;
     await rename(place, aside);
     await rename(link, place);
   }

@@ -1,10 +1,10 @@
 import { access } from 'node:fs/promises';
 import path from 'node:path';
+import { codeOf } from '@keylime/core/coded-error';
 import { isActionName, parseActionList } from '@keylime/payload/action-list';
 import { ARCHIVE_LIMITS, type ArchiveEntry, type ArchiveProblem, readZip } from '@keylime/payload/archive';
 import { decryptPayload } from '@keylime/payload/encryption';
 import { entryNameProblem } from '@keylime/payload/entry-name';
-import { isErrno } from '@keylime/pki/safe-files';
 import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
 import { type PayloadFile, replacePayload, UNZIPPED } from './payload-files.ts';
@@ -64,9 +64,10 @@ export async function deliverPayload(delivery: {
   try {
     await replacePayload(secureFolder, content.files, content.folders);
   } catch (cause) {
-    const event = isErrno(cause, 'ENOSPC')
-      ? 'The payload does not fit beside the one before, which stays: raise secure_size, and mount it anew'
-      : 'The payload cannot be written';
+    const event =
+      codeOf(cause) === 'ENOSPC'
+        ? 'The payload does not fit beside the one before, which stays: raise secure_size, and mount it anew'
+        : 'The payload cannot be written';
     return log.error(event, { path: secureFolder, reason: cause });
   } finally {
     for (const file of content.files) file.content.fill(0);

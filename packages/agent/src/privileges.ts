@@ -1,4 +1,5 @@
 import { userInfo } from 'node:os';
+import { codeOf } from '@keylime/core/coded-error';
 import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
 
@@ -34,7 +35,7 @@ export function dropPrivileges(runAs: string, credentials: Credentials): void {
     try {
       change();
     } catch (cause) {
-      const unknown = isErrno(cause, 'ERR_UNKNOWN_CREDENTIAL');
+      const unknown = codeOf(cause) === 'ERR_UNKNOWN_CREDENTIAL';
       const why = unknown ? 'there is no such user or group' : cause instanceof Error ? cause.message : String(cause);
       throw new AgentError(
         'privileges',
@@ -74,6 +75,3 @@ export function becomeUser(runAs: string, credentials: Credentials | undefined, 
     log.info('Privileges dropped', { runAs });
   }
 }
-
-const isErrno = (error: unknown, code: string): boolean =>
-  error instanceof Error && 'code' in error && error.code === code;

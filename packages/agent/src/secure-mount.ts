@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { lstat, mkdir, readFile, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { isErrno } from '@keylime/pki/safe-files';
+import { codeOf } from '@keylime/core/coded-error';
 import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
 
@@ -95,7 +95,7 @@ async function makeFolder(folder: string, log: Log): Promise<void> {
     await mkdir(folder, { mode: 0o700 });
     log.info(`Directory "${folder}" created.`);
   } catch (cause) {
-    if (!isErrno(cause, 'EEXIST')) {
+    if (codeOf(cause) !== 'EEXIST') {
       throw new AgentError('secure_mount', `${folder} cannot be made: ${String(cause)}`, { cause });
     }
   }

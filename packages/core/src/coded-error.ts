@@ -10,3 +10,7 @@ export class CodedError<Code extends string> extends Error {
     this.code = code;
   }
 }
+
+/** The `code` of an error, whether it is ours, Node's or the operating system's, such as `ENOENT`. */
+export const codeOf = (error: unknown): string | undefined =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

@@ -3,8 +3,8 @@ import { link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { codeOf } from '@keylime/core/coded-error';
 import { PkiError } from './pki-error.ts';
-import { isErrno } from './safe-files.ts';
 
 /** A holder that finished no work in this time is gone: issuing takes a second or two. */
 const STALE_AFTER_MS = 60_000;
@@ -43,7 +43,7 @@ async function tryLock(path: string, owner: string): Promise<boolean> {
     }
     return true;
   } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false;
+    if (codeOf(error) === 'EEXIST') return false;
     throw error;
   }
 }
@@ -52,7 +52,7 @@ async function readLock(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
+    if (codeOf(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
@@ -66,7 +66,7 @@ async function takeAwayStaleLock(path: string): Promise<void> {
     // Somebody may have taken the stale lock away and locked again between our look and our rename: give it back.
     if ((await readLock(aside)) !== owner) await link(aside, path);
   } catch (error) {
-    if (!isErrno(error, 'ENOENT') && !isErrno(error, 'EEXIST')) throw error;
+    if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'EEXIST') throw error;
   } finally {
     await rm(aside, { force: true });
   }
@@ -79,7 +79,7 @@ async function isStale(path: string, owner: string): Promise<boolean> {
   try {
     return Date.now() - (await stat(path)).mtimeMs > STALE_AFTER_MS;
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return false;
+    if (codeOf(error) === 'ENOENT') return false;
     throw error;
   }
 }
@@ -89,6 +89,6 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return !isErrno(error, 'ESRCH');
+    return codeOf(error) !== 'ESRCH';
   }
 }

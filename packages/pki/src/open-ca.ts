@@ -1,12 +1,13 @@
 import { X509Certificate } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { codeOf } from '@keylime/core/coded-error';
 import type { CaOptions } from './ca-options.ts';
 import type { Issuer } from './issue.ts';
 import { decryptKeyStore, encryptKeyStore, type KeyStore } from './key-store.ts';
 import { PkiError } from './pki-error.ts';
 import { parsePrivateKey } from './private-key.ts';
-import { findFile, isErrno, PRIVATE_FILE_MODE, replaceFile } from './safe-files.ts';
+import { findFile, PRIVATE_FILE_MODE, replaceFile } from './safe-files.ts';
 
 /** The CA's folder and what is needed to use it; layout of the existing services (spec 07 sections 6.2 and 7). */
 export type CaFolder = {
@@ -123,7 +124,7 @@ async function filesOf(dir: string): Promise<readonly string[]> {
   try {
     return await readdir(dir);
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
+    if (codeOf(error) === 'ENOENT') return [];
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, chown, link, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { codeOf } from '@keylime/core/coded-error';
 
 /** Mode of a private key file: its owner alone. */
 export const PRIVATE_FILE_MODE = 0o600;
@@ -12,14 +13,10 @@ export async function findFile(path: string): Promise<Buffer | undefined> {
   try {
     return await readFile(path);
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
+    if (codeOf(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
-
-/** Whether `error` is a system error with this code, such as `ENOENT`. */
-export const isErrno = (error: unknown, code: string): boolean =>
-  error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 
 /** Makes the folder `dir`, and those above it, for its owner alone. A folder that exists keeps its mode. */
 export async function makePrivateFolder(dir: string): Promise<void> {
@@ -48,7 +45,7 @@ export async function createFile(path: string, content: string | Uint8Array, mod
     await link(temporary, path);
     return true;
   } catch (error) {
-    if (isErrno(error, 'EEXIST')) return false;
+    if (codeOf(error) === 'EEXIST') return false;
     throw error;
   } finally {
     await rm(temporary, { force: true });

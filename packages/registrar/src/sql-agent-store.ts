@@ -1,4 +1,5 @@
 import type { AgentId } from '@keylime/core/agent-id';
+import { codeOf } from '@keylime/core/coded-error';
 import { engineOf } from '@keylime/service/column-types';
 import { type WriteGroup, writeGroup } from '@keylime/service/write-group';
 import type { Kysely, Selectable, Transaction } from 'kysely';
@@ -82,7 +83,7 @@ async function retryingDeadlocks<T>(write: () => Promise<T>): Promise<T> {
     try {
       return await write();
     } catch (error) {
-      const deadlock = error instanceof Error && 'code' in error && error.code === DEADLOCK;
+      const deadlock = codeOf(error) === DEADLOCK;
       if (!deadlock || attempt === DEADLOCK_TRIES) throw error;
     }
   }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { codeOf } from '@keylime/core/coded-error';
 import { askPassword, PasswordError } from './ask-password.ts';
 import type { Log } from './log.ts';
 
@@ -38,7 +39,7 @@ export function readPasswordFile(file: string): string {
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
-    const why = cause instanceof Error && 'code' in cause ? cause.code : cause;
+    const why = codeOf(cause) ?? cause;
     throw new PasswordError(`Cannot read the password file ${file} (${why}).`, { cause });
   }
   const [password = ''] = text.split(/\r?\n/);

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { codeOf } from '@keylime/core/coded-error';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { type ConfigProblem, DEFAULT_SECTION, type Origin, parseIni } from './ini.ts';
 
@@ -157,16 +158,14 @@ function readText(file: string, report: Report): string | undefined {
     return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(file));
   } catch (error) {
     if (isAbsent(error)) return undefined;
-    const why = error instanceof TypeError ? 'it is not UTF-8 text' : `${codeOf(error)}; check its permissions`;
+    const why =
+      error instanceof TypeError ? 'it is not UTF-8 text' : `${codeOf(error) ?? error}; check its permissions`;
     report.problems.push({ origin: { file }, text: `cannot be read: ${why}` });
     return undefined;
   }
 }
 
-const codeOf = (error: unknown): string =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : String(error);
-
-const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(codeOf(error));
+const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
 
 function applyToml(file: string, text: string, written: Map<string, Written>, report: Report): void {
   let document: Record<string, unknown>;

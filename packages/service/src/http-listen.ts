@@ -1,5 +1,5 @@
 import type { AddressInfo } from 'node:net';
-import { CodedError } from '@keylime/core/coded-error';
+import { CodedError, codeOf } from '@keylime/core/coded-error';
 import type { FastifyInstance } from 'fastify';
 
 /** Where a server waits for connections; port 0 takes a free one. */
@@ -13,7 +13,7 @@ export async function listenOn(app: FastifyInstance, address: ListenAddress): Pr
   try {
     await app.listen({ host: address.host, port: address.port });
   } catch (cause) {
-    const code = cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? '') : '';
+    const code = codeOf(cause) ?? '';
     if (code === '' || code.startsWith('FST_')) throw cause;
     throw new ListenError(code, `Cannot listen on ${show(address)}: ${adviceOn(code)}`, { cause });
   }

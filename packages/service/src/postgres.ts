@@ -1,3 +1,4 @@
+import { codeOf } from '@keylime/core/coded-error';
 import { type Dialect, PostgresDialect, type PostgresPool } from 'kysely';
 import pg from 'pg';
 import { encodeParameter } from './column-types.ts';
@@ -111,7 +112,7 @@ const REFUSALS: Readonly<Record<string, readonly [DatabaseErrorCode, string]>> =
 
 /** What an error of the first connection means for the operator. */
 export function postgresError(shown: string, error: unknown): DatabaseError {
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const code = codeOf(error) ?? '';
   const [kind, advice] = REFUSALS[code] ?? [];
   if (kind !== undefined) return new DatabaseError(kind, `the database ${shown} refuses: ${advice}`, { cause: error });
   const why = error instanceof AggregateError ? code : error instanceof Error ? error.message : String(error);

@@ -2,6 +2,7 @@ import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { setTimeout } from 'node:timers/promises';
+import { codeOf } from '@keylime/core/coded-error';
 import {
   type CompiledQuery,
   type DatabaseConnection,
@@ -45,7 +46,7 @@ export function openSqliteFile(file: string): DatabaseSync {
 }
 
 function openError(file: string, error: unknown): DatabaseError {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = codeOf(error);
   const errcode = error instanceof Error && 'errcode' in error ? error.errcode : undefined;
   const why = error instanceof Error ? error.message : String(error);
   if (errcode === 26 || errcode === 11) {

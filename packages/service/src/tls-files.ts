@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
-import { CodedError } from '@keylime/core/coded-error';
+import { CodedError, codeOf } from '@keylime/core/coded-error';
 import type { KeyPair } from './certificate-paths.ts';
 
 /** A file that TLS needs cannot be used; the message names it and says what to do. */
@@ -11,7 +11,7 @@ export async function readTlsFile(file: string, advice: string): Promise<string>
   try {
     return await readFile(file, 'utf8');
   } catch (cause) {
-    const why = cause instanceof Error && 'code' in cause ? cause.code : cause;
+    const why = codeOf(cause) ?? cause;
     throw new TlsFileError('tls_file_unreadable', `Cannot read ${file} (${why}): ${advice}.`, { cause });
   }
 }

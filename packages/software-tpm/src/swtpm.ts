@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { codeOf } from '@keylime/core/coded-error';
 
 const run = promisify(execFile);
 
@@ -48,7 +49,7 @@ const exists = (path: string): Promise<boolean> =>
 const missing = (cause: unknown): Error =>
   new Error('swtpm is not installed: on Debian or Ubuntu, apt-get install swtpm swtpm-tools', { cause });
 
-const isNotFound = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT';
+const isNotFound = (error: unknown): boolean => codeOf(error) === 'ENOENT';
 
 /** A CA of this TPM's own, so that nothing is read from or written to the system's. */
 async function writeCaConfig(dir: string): Promise<string> {

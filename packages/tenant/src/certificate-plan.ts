@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pythonJson } from '@keylime/api/python-json';
 import type { AgentId } from '@keylime/core/agent-id';
+import { codeOf } from '@keylime/core/coded-error';
 import { type NewEntry, storedZip } from '@keylime/payload/archive';
 import { ensureCa, ensureCertificate } from '@keylime/pki/ca-folder';
 import type { CaOptions } from '@keylime/pki/ca-options';
@@ -105,7 +106,7 @@ async function readIncluded(dir: string): Promise<readonly NewEntry[]> {
     }
   } catch (cause) {
     if (cause instanceof TenantError) throw cause;
-    const why = cause instanceof Error && 'code' in cause ? cause.code : cause;
+    const why = codeOf(cause) ?? cause;
     throw new TenantError('file_unreadable', `Cannot read the directory of --include ${dir} (${why})`, { cause });
   }
   return entries;

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
+import { codeOf } from '@keylime/core/coded-error';
 import type { CertificatePaths } from '@keylime/service/certificate-paths';
 import { openAgentClients } from '@keylime/service/http-agent-client';
 import { type ClientCertificate, type HttpClient, openServerClient } from '@keylime/service/http-client';
@@ -27,7 +28,7 @@ export function readClientTls(paths: CertificatePaths<'client'>): ClientTls {
     try {
       return readFileSync(file, 'utf8');
     } catch (cause) {
-      const code = cause instanceof Error && 'code' in cause ? cause.code : cause;
+      const code = codeOf(cause) ?? cause;
       throw new TenantError(
         'client_certificate',
         `Cannot read the ${what} ${file} (${code}). See tls_dir, client_cert, client_key and trusted_server_ca in ` +

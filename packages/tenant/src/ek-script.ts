@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { access } from 'node:fs/promises';
 import path from 'node:path';
+import { codeOf } from '@keylime/core/coded-error';
 import { TenantError } from './tenant-error.ts';
 
 /** What an `ek_check_script` is told about an EK, by the names of its environment (spec 02 section 4.1). */
@@ -72,7 +73,7 @@ export async function runEkScript(given: {
     throw rejected(`External check script failed to validate EK: ${text || 'no output'} (${end})`);
   } catch (error) {
     if (error instanceof TenantError) throw error;
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const code = codeOf(error);
     const why = code === 'EACCES' ? 'it is not executable (chmod +x)' : `it cannot be started (${code})`;
     throw rejected(`External check script (${file}) failed: ${why}`, error);
   } finally {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
+import { codeOf } from '@keylime/core/coded-error';
 import { decryptPayload, encryptPayload, IV_BYTES } from '@keylime/payload/encryption';
 import { KEY_BYTES, type KeySplit, splitKey } from '@keylime/payload/key-split';
 import type { CertificateSettings } from './certificate-plan.ts';
@@ -140,7 +141,7 @@ async function read(file: string, what: string): Promise<Buffer> {
   try {
     return await readFile(file);
   } catch (cause) {
-    const why = cause instanceof Error && 'code' in cause ? cause.code : cause;
+    const why = codeOf(cause) ?? cause;
     throw new TenantError('file_unreadable', `Cannot read the ${what} ${file} (${why})`, { cause });
   }
 }

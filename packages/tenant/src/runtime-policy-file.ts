@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { codeOf } from '@keylime/core/coded-error';
 import { isJsonObject, parseJson } from '@keylime/core/json';
 import { parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
 import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
@@ -132,6 +133,6 @@ const invalid = (name: string, why: string): TenantError =>
 const signature = (why: string): TenantError => new TenantError('policy_signature', why);
 
 const reason = (error: unknown): string =>
-  error instanceof Error && 'code' in error && error.code === 'ENOENT'
+  codeOf(error) === 'ENOENT'
     ? 'there is no such file'
     : excerpt(error instanceof Error ? error.message : String(error));

@@ -1,5 +1,6 @@
 import { constants, createCipheriv, createECDH, createHmac, publicEncrypt, randomBytes } from 'node:crypto';
 import { constant, countedBytes, type Decoded, decode, encode, restBytes, struct, u16, u32 } from '@keylime/core/codec';
+import { codeOf } from '@keylime/core/coded-error';
 import { digestSize, type HashAlgorithm, opensslName } from '@keylime/core/digest';
 import { type Curve, coordinateSize } from './algorithms.ts';
 import { kdfa, kdfe } from './kdf.ts';
@@ -52,7 +53,7 @@ function ephemeralKey(curve: Curve, random: RandomSource) {
       ecdh.setPrivateKey(number);
       return ecdh;
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ERR_CRYPTO_INVALID_KEYTYPE')) throw error;
+      if (codeOf(error) !== 'ERR_CRYPTO_INVALID_KEYTYPE') throw error;
     }
   }
 }

@@ -1,12 +1,10 @@
 import { type FileHandle, open } from 'node:fs/promises';
+import { codeOf } from '@keylime/core/coded-error';
 import { announcedSize, MAX_RESPONSE_BYTES, type Transport, TransportError } from './transport.ts';
-
-const errno = (error: unknown): string =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 
 /** What to do about a device that cannot be opened. */
 export function deviceOpenError(path: string, cause: unknown): TransportError {
-  switch (errno(cause)) {
+  switch (codeOf(cause)) {
     case 'ENOENT':
     case 'ENXIO':
     case 'ENODEV': {
@@ -59,7 +57,7 @@ export async function openDevice(path: string): Promise<Transport> {
         return await readResponse(file);
       } catch (cause) {
         if (cause instanceof TransportError) throw cause;
-        if (errno(cause) === 'EBUSY') throw deviceOpenError(path, cause);
+        if (codeOf(cause) === 'EBUSY') throw deviceOpenError(path, cause);
         throw new TransportError('tpm_device_failed', `${path} failed: ${String(cause)}`, { cause });
       }
     },
