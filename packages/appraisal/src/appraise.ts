@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { digest, isHashAlgorithm } from '@keylime/core/digest';
 import { ownCopy } from '@keylime/core/own-copy';
 import type { Keyring } from '@keylime/ima/keyring';
-import { IMA_PCR } from '@keylime/ima/replay';
+import { IMA_PCR, type ImaExtendMode } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
 import { clockProblems, wasReset } from '@keylime/tpm/clock';
@@ -40,6 +40,8 @@ export type Expectation = {
   readonly verificationKeys?: Keyring | undefined;
   /** What a violation (ToMToU, open writers) is: entries that name no content. */
   readonly violations: 'accept' | 'fail';
+  /** How the machine's kernel extends PCR 10, as an operator says. Never tried, never taken from the machine. */
+  readonly extendMode?: ImaExtendMode;
   /** Absent where the machine's boot is not judged. */
   readonly measuredBoot?: BootExpectation | undefined;
 };
@@ -185,7 +187,7 @@ function judgeList(
   list: string,
   firstEntry: number,
   quote: VerifiedQuote,
-  { runtimePolicy, verificationKeys, violations }: Expectation,
+  { runtimePolicy, verificationKeys, violations, extendMode }: Expectation,
   { runningPcr, quoteProgress, learnedKeyrings, devices }: Progress,
 ): RuntimeIntegrity | undefined {
   const quotedPcr = quote.pcrs.get(IMA_PCR);
@@ -204,6 +206,7 @@ function judgeList(
     verificationKeys,
     bootAggregates: quotedBootAggregates(quote),
     violations,
+    ...(extendMode && { extendMode }),
   });
 }
 

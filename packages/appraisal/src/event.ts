@@ -256,7 +256,7 @@ export function failureEvent(failure: Failure): FailureEvent {
     case 'ima_pcr_mismatch':
       return mild(
         'ima.pcr_mismatch',
-        `IMA measurement list expected PCR 10 to be ${failure.quoted}, it leads to ${failure.replayed}`,
+        `IMA measurement list expected PCR 10 to be ${failure.quoted}, it leads to ${failure.replayed}: entries were left out, added or changed, or its kernel extends in another way (ima_extend_mode)`,
         {
           expected: failure.quoted,
           got: failure.replayed,

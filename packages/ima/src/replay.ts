@@ -9,7 +9,8 @@ export const IMA_PCR = 10;
  * How the kernel extends a bank: with the template hash computed in the bank's algorithm, or, before Linux 5.8 and for
  * banks whose algorithm the kernel lacks, with the SHA-1 template hash padded with zeros.
  */
-export type ImaExtendMode = 'bank' | 'padded_sha1';
+export const IMA_EXTEND_MODES = ['bank', 'padded_sha1'] as const;
+export type ImaExtendMode = (typeof IMA_EXTEND_MODES)[number];
 
 /** A part of a measurement list and the PCR value that it should lead to. */
 export type ImaListPart = {

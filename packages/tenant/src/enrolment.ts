@@ -47,6 +47,7 @@ export const enrolmentBody = (
   mb_policy_name: candidate.policies.mb_policy_name,
   ...(candidate.policies.mb_policy_rules !== undefined && { mb_policy_rules: candidate.policies.mb_policy_rules }),
   ima_sign_verification_keys: candidate.policies.ima_sign_verification_keys,
+  ...(candidate.policies.ima_extend_mode && { ima_extend_mode: candidate.policies.ima_extend_mode }),
   metadata: delivery?.metadata ?? '{}',
   revocation_key: delivery?.revocationKey ?? '',
   accept_tpm_hash_algs: candidate.accepted.hash,

@@ -80,6 +80,12 @@ export const OPTIONS = {
     'which of its rules the verifier judges --mb-policy by, such as strict; those of its settings when left out',
     { exactOnly: true },
   ),
+  imaExtendMode: value(
+    ['--ima-extend-mode'],
+    'MODE',
+    'how its kernel extends PCR 10: bank, or padded_sha1 for Linux before 5.8; as the verifier is set when left out',
+    { exactOnly: true },
+  ),
   tpmPolicy: value(
     ['--tpm_policy'],
     'JSON',

@@ -1,3 +1,4 @@
+import { IMA_EXTEND_MODES, type ImaExtendMode } from '@keylime/ima/replay';
 import type { Log } from '@keylime/service/log';
 import { readAllowlist } from './allowlist-file.ts';
 import { readMbPolicy } from './mb-policy-file.ts';
@@ -18,6 +19,8 @@ export type PolicyFields = {
   readonly runtime_policy_name: string;
   /** JSON text of a keyring, or empty. */
   readonly ima_sign_verification_keys: string;
+  /** Only sent if it is given. */
+  readonly ima_extend_mode?: ImaExtendMode;
   /** JSON text of a reference state. */
   readonly mb_policy: string | null;
   readonly mb_policy_name: string;
@@ -85,10 +88,18 @@ export async function readPolicyOptions(
     runtime_policy_key: read.key.toString('base64'),
     runtime_policy_name: name ?? '',
     ima_sign_verification_keys: signatureKeys,
+    ...readExtendMode(given.imaExtendMode),
     mb_policy: mbPolicy === undefined ? null : await readMbPolicy(mbPolicy, mbReferenceFile, log),
     mb_policy_name: mbPolicyName ?? '',
     ...(mbPolicyRules !== undefined && { mb_policy_rules: mbPolicyRules }),
   };
+}
+
+function readExtendMode(text: string | undefined): Pick<PolicyFields, 'ima_extend_mode'> {
+  if (text === undefined) return {};
+  const mode = IMA_EXTEND_MODES.find((one) => one === text);
+  if (mode !== undefined) return { ima_extend_mode: mode };
+  throw new TenantError('invalid_argument', `--ima-extend-mode must be one of ${IMA_EXTEND_MODES.join(', ')}`);
 }
 
 const allowlistPolicy = async ({ allowlist, exclude }: Arguments, log: Log): Promise<Buffer> =>

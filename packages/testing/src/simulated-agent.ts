@@ -26,6 +26,8 @@ export type SimulatedAgent = {
   readonly append: (line: string, extendValue?: Uint8Array) => void;
   /** As after a reboot: an empty list but for the boot aggregate, PCR 10 and the TPM's counts as they then are. */
   readonly reboot: () => void;
+  /** The same with no list at all, for kernels that measure in another way. */
+  readonly bootWithout: () => void;
 };
 
 const IMA_PCR = 10;
@@ -50,10 +52,13 @@ export function simulatedAgent(options: {
     lines.push(measured.line);
     pcr = extend(BANK, pcr, measured.extendValue(BANK));
   }
-  function reboot(): void {
+  function bootWithout(): void {
     lines = [];
     pcr = Buffer.alloc(digestSize(BANK));
     resetCount++;
+  }
+  function reboot(): void {
+    bootWithout();
     record('boot_aggregate', Buffer.from(SIMULATED_BOOT_AGGREGATE, 'hex'));
   }
   reboot();
@@ -87,5 +92,6 @@ export function simulatedAgent(options: {
     },
     measure: (path, content) => record(path, digest(BANK, content)),
     reboot,
+    bootWithout,
   };
 }

@@ -2,6 +2,7 @@ import type { AcceptedAlgorithms } from '@keylime/appraisal/algorithms';
 import type { FailureEvent } from '@keylime/appraisal/event';
 import type { Progress } from '@keylime/appraisal/progress';
 import type { AgentId } from '@keylime/core/agent-id';
+import type { ImaExtendMode } from '@keylime/ima/replay';
 import type { OperationalState } from './operational-state.ts';
 
 /** What an operator enrolled: where the attester is, whose key signs, and what is expected of it. Never changes. */
@@ -24,6 +25,8 @@ export type Enrolment = {
   readonly mtlsCert: string | undefined;
   /** Keyring as JSON text for signatures of files, instead of the policy's; absent: the policy's count. */
   readonly imaSignVerificationKeys?: string;
+  /** How its kernel extends PCR 10; absent: as the verifier's settings say. */
+  readonly imaExtendMode?: ImaExtendMode;
   /** The RSA key that signs notifications about this agent, as a `SecretVault` sealed it; absent: the verifier's own does. */
   readonly sealedRevocationKey: string | undefined;
   /** The verifier's half V of the payload key, as a `SecretVault` sealed it; absent without a payload. */

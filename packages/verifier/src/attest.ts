@@ -7,6 +7,7 @@ import { BOOT_AGGREGATE } from '@keylime/appraisal/measurement';
 import type { Progress } from '@keylime/appraisal/progress';
 import { isJsonObject } from '@keylime/core/json';
 import type { Keyring } from '@keylime/ima/keyring';
+import type { ImaExtendMode } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
 import type { TpmtPublic } from '@keylime/tpm/public';
@@ -24,6 +25,7 @@ export type Expectations = {
   /** Instead of the policy's; `undefined` where the enrolment names none. */
   readonly verificationKeys: Keyring | undefined;
   readonly violations: 'accept' | 'fail';
+  readonly extendMode: ImaExtendMode;
 };
 
 /** Policies that others may change between two rounds. */

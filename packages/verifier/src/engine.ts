@@ -6,6 +6,7 @@ import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
 import { ownCopy } from '@keylime/core/own-copy';
 import { parseKeyring } from '@keylime/ima/keyring';
+import type { ImaExtendMode } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import type { Log } from '@keylime/service/log';
@@ -34,6 +35,8 @@ export type EngineParts = {
   readonly settings: EngineSettings & {
     readonly scheduler: SchedulerSettings;
     readonly violations: 'accept' | 'fail';
+    /** Of agents whose enrolment names none. */
+    readonly extendMode: ImaExtendMode;
     readonly channels: readonly NewDelivery['channel'][];
   };
   readonly judge: Judge;
@@ -76,7 +79,7 @@ export function openEngine(parts: EngineParts): Engine {
   );
 
   function enliven(agent: Agent): Live {
-    const live = { agent, expectations: expectationsOf(agent, settings.violations), connection: parts.connect(agent) };
+    const live = { agent, expectations: expectationsOf(agent, settings), connection: parts.connect(agent) };
     lives.get(agent.id)?.connection.close();
     lives.set(agent.id, live);
     return live;
@@ -285,12 +288,22 @@ export function openEngine(parts: EngineParts): Engine {
   };
 }
 
-function expectationsOf(agent: Agent, violations: 'accept' | 'fail'): Expectations {
+function expectationsOf(
+  agent: Agent,
+  { violations, extendMode }: Pick<EngineParts['settings'], 'violations' | 'extendMode'>,
+): Expectations {
   const akBytes = parseBase64(agent.akTpm);
   const tpmPolicy = decodeTpmPolicy(agent.tpmPolicy);
   if (akBytes === undefined || !tpmPolicy.ok) throw new CorruptRowError(agent.id, 'enrolment');
   const ak = decodePublic(ownCopy(akBytes));
   const keyring = agent.imaSignVerificationKeys === undefined ? undefined : parseKeyring(agent.imaSignVerificationKeys);
   if (keyring?.ok === false) throw new CorruptRowError(agent.id, 'enrolment');
-  return { ak, akKey: publicKey(ak), tpmPolicy: tpmPolicy.value, verificationKeys: keyring?.value, violations };
+  return {
+    ak,
+    akKey: publicKey(ak),
+    tpmPolicy: tpmPolicy.value,
+    verificationKeys: keyring?.value,
+    violations,
+    extendMode: agent.imaExtendMode ?? extendMode,
+  };
 }

@@ -7,6 +7,7 @@ import { parseBase64 } from '@keylime/core/base64';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { parseKeyring } from '@keylime/ima/keyring';
+import { IMA_EXTEND_MODES } from '@keylime/ima/replay';
 import { isKeySize } from '@keylime/payload/key-split';
 import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import { isHost } from '@keylime/service/http-endpoint';
@@ -77,6 +78,7 @@ export function decodeEnrolment(
   const keyShare = fields.keyShare('v');
   const mbPolicy = submittedMbPolicy(fields);
   const signatureKeys = fields.optionalText('ima_sign_verification_keys') ?? '';
+  const imaExtendMode = fields.optionalChoice('ima_extend_mode', IMA_EXTEND_MODES);
 
   if (tpmPolicy !== '') fields.add(tpmPolicyProblems(tpmPolicy));
   if (metadata !== '' && parseJson(metadata) === undefined) fields.add(['metadata is not JSON text']);
@@ -106,6 +108,7 @@ export function decodeEnrolment(
     revocationKey,
     // [compat] Tools that have no keys send an empty list, an empty keyring or nothing.
     ...(hasKeys(signatureKeys) && { imaSignVerificationKeys: signatureKeys }),
+    ...(imaExtendMode && { imaExtendMode }),
     supportedVersion: known.includes(supportedVersion) ? supportedVersion : CURRENT_API_VERSION,
   });
 }
@@ -162,6 +165,12 @@ class Fields {
     if (value === undefined || typeof value === 'string') return value;
     this.problems.push(`${name} must be text or null`);
     return undefined;
+  }
+  optionalChoice<T extends string>(name: string, choices: readonly T[]): T | undefined {
+    const text = this.optionalText(name);
+    const found = choices.find((choice) => choice === text);
+    if (text !== undefined && found === undefined) this.problems.push(`${name} must be one of ${choices.join(', ')}`);
+    return found;
   }
   /** Text that is not empty. */
   filledText(name: string): string {

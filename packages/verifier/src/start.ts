@@ -199,6 +199,7 @@ export async function startVerifier(
         },
         scheduler: { maxHealthy: 512, maxUnhealthy: 256 },
         violations: violationsOf(config),
+        extendMode: config.ima_extend_mode,
         channels: notifications.channels,
       },
       signingKey: signer.key,

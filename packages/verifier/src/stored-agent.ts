@@ -45,7 +45,7 @@ export type StoredProgress = {
 /** The row of a new agent. */
 export function agentRow(agent: Agent): Insertable<AgentsTable> {
   const { ip, port, verifierIp, verifierPort, tpmPolicy, metadata, accepted, akTpm } = agent;
-  const { imaSignVerificationKeys } = agent;
+  const { imaSignVerificationKeys, imaExtendMode } = agent;
   const mtlsCert = agent.mtlsCert ?? null;
   const enrolment: StoredEnrolment = {
     ip,
@@ -58,6 +58,7 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
     akTpm,
     mtlsCert,
     ...(imaSignVerificationKeys !== undefined && { imaSignVerificationKeys }),
+    ...(imaExtendMode && { imaExtendMode }),
   };
   return {
     agent_id: agent.id,

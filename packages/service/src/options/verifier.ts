@@ -79,6 +79,11 @@ export const verifierOptions = {
     'default',
     'What an IMA violation (ToMToU, open writers) is; `default`: as `ignore_tomtou_errors` says.',
   ),
+  ima_extend_mode: choice(
+    ['bank', 'padded_sha1'],
+    'bank',
+    'How kernels of agents whose enrolment does not say extend PCR 10: `bank`, with the hash of the bank; `padded_sha1`, with SHA-1 and zeros behind it, as before Linux 5.8.',
+  ),
   durable_attestation_import: text('', 'Python module of a durable attestation backend; must be empty here.'),
   persistent_store_url: text('', 'Durable attestation: where records go.', { secret: true }),
   transparency_log_url: text('', 'Durable attestation: transparency log.'),
