@@ -66,12 +66,12 @@ export async function enrol({ site, payload, broken }: Trial, attester: Attester
 }
 
 /**
- * Runs a program that the policy does not know, and waits until that is found and reported, the other machines have acted
- * upon it, and the certificate of the machine is revoked.
+ * Runs a program that the policy does not know, and waits until that is found and reported, the other machines of the same
+ * verifier have acted upon it, and the certificate of the machine is revoked.
  */
-export async function tamper(trial: Trial, { id, machine, status }: Attester): Promise<Caught> {
+export async function tamper(trial: Trial, { id, machine, verifier, status }: Attester): Promise<Caught> {
   const { site, payload, attesters, broken } = trial;
-  const peers = attesters.filter((attester) => attester.id !== id);
+  const peers = attesters.filter((attester) => attester.id !== id && attester.verifier === verifier);
   const { measuredAtMs, path } = await machine.run(UNKNOWN, '#!/bin/sh\necho nobody knows me\n');
   const within = { broken, timeoutMs: CATCH_WITHIN_MS };
   const fails = async () => ((await status())?.attestation_status === 'FAIL' ? Date.now() : undefined);
