@@ -53,6 +53,13 @@ export class ReferencePlace {
     return this.json.map((item: unknown, i) => new ReferencePlace(item, `${this.path}[${i}]`, this.#problems));
   }
 
+  /** A list of which one entry has to fit. An empty one would accept no boot, and is a mistake. */
+  alternatives(): readonly ReferencePlace[] {
+    const items = this.items();
+    if (Array.isArray(this.json) && items.length === 0) this.refuse('must have at least one entry');
+    return items;
+  }
+
   text(): string {
     if (typeof this.json === 'string') return this.json;
     this.refuse(this.isThere ? 'must be text' : 'is missing: text is wanted');

@@ -95,14 +95,17 @@ function readStrictReference(root: ReferencePlace): StrictReference {
   root.onlyMembers(MEMBERS);
   const secureBoot = root.member('has_secureboot').boolean(true);
   const authorities = readAuthorities(root.member('authorities'));
-  const kernels = readAlternatives(root.member('kernels'), (place) => {
-    const kernel = readKernel(place, STRICT_PCRS);
-    if (kernel.images.includes('signed') && (!secureBoot || (authorities?.size ?? 0) === 0)) {
-      place.refuse('an image that is `signed` needs Secure Boot, and `authorities` that say by whom');
-    }
-    return kernel;
-  });
-  const firmware = readAlternatives(root.member('scrtm_and_bios'), readFirmware);
+  const kernels = root
+    .member('kernels')
+    .alternatives()
+    .map((place) => {
+      const kernel = readKernel(place, STRICT_PCRS);
+      if (kernel.images.includes('signed') && (!secureBoot || (authorities?.size ?? 0) === 0)) {
+        place.refuse('an image that is `signed` needs Secure Boot, and `authorities` that say by whom');
+      }
+      return kernel;
+    });
+  const firmware = root.member('scrtm_and_bios').alternatives().map(readFirmware);
   return {
     secureBoot,
     firmware,
@@ -123,13 +126,6 @@ function readStrictReference(root: ReferencePlace): StrictReference {
       ...kernels.map(({ images }) => images.filter((image) => image !== 'signed')),
     ]),
   };
-}
-
-/** A list of alternatives. An empty one would accept no boot, and is a mistake. */
-function readAlternatives<T>(place: ReferencePlace, read: (item: ReferencePlace) => T): readonly T[] {
-  const items = place.items();
-  if (Array.isArray(place.json) && items.length === 0) place.refuse('must have at least one entry');
-  return items.map(read);
 }
 
 function readFirmware(place: ReferencePlace): StrictFirmware {

@@ -1,4 +1,5 @@
 import type { VerifiedEventLog } from '@keylime/event-log/verify';
+import { closest } from './alternatives.ts';
 import type { BootViolation, MeasuredBootPolicy } from './policy.ts';
 import { sortEvents } from './strict-boot.ts';
 import { judgeConfiguration, judgeExit, judgeFirmware } from './strict-firmware.ts';
@@ -38,7 +39,3 @@ function judgeStrictly(log: VerifiedEventLog, reference: StrictReference): reado
     ),
   ];
 }
-
-/** Of alternatives, what speaks against the one that the boot is most like. A reference state has at least one. */
-const closest = (alternatives: readonly (readonly BootViolation[])[]): readonly BootViolation[] =>
-  alternatives.reduce((best, next) => (next.length < best.length ? next : best));
