@@ -39,37 +39,59 @@ export function judgeDatabase(
   if (secureBoot && entries.length === 0 && name !== 'dbx') {
     violations.push(violationBy(event, 'database_empty', { expected: `an entry in ${name}`, found: 'none' }));
   }
-  const others = entries.filter(({ key }) => !signatures.has(key));
-  if (rule === 'superset') {
-    for (const entry of others.filter(({ list, signature }) => !isWellFormed(list, signature))) {
-      violations.push(violationBy(event, 'signature_malformed', { expected: WELL_FORMED, found: entryWords(entry) }));
-    }
-  } else if (others[0] !== undefined) {
-    const found = `${others.length} in ${name} that it has not, the first ${entryWords(others[0])}`;
+  // Of another type, an entry that is listed would have no effect.
+  const [malformed] = entries.filter((entry) => !isWellFormed(entry, signatures.has(entry.key)));
+  if (malformed !== undefined) {
+    violations.push(violationBy(event, 'signature_malformed', { expected: WELL_FORMED, found: entryWords(malformed) }));
+  }
+  const [other, ...more] = rule === 'superset' ? [] : entries.filter(({ key }) => !signatures.has(key));
+  if (other !== undefined) {
+    const found = `in ${name} ${entryWords(other)}${andMore(more)}`;
     violations.push(violationBy(event, 'signature_unexpected', { expected: 'entries of the reference state', found }));
   }
   if (rule !== 'subset') {
     const there = new Set(entries.map(({ key }) => key));
     const [first, ...more] = [...signatures].filter((key) => !there.has(key));
     if (first !== undefined) {
-      const expected = `in ${name} ${keyWords(first)}${more.length > 0 ? ` and ${more.length} more` : ''}`;
+      const expected = `in ${name} ${keyWords(first)}${andMore(more)}`;
       violations.push(violationBy(event, 'signature_missing', { expected }));
     }
   }
   return violations;
 }
 
-const WELL_FORMED = 'a certificate that can be read, or a hash or key of a known type';
-const TYPES: ReadonlySet<string> = new Set(Object.values(SIGNATURE_TYPES));
+const WELL_FORMED = 'a certificate that can be read, or a hash or key of a known type and its size';
 
-function isWellFormed({ type }: EfiSignatureList, { data }: EfiSignatureData): boolean {
-  if (type !== SIGNATURE_TYPES.x509) return TYPES.has(type);
+/** Bytes of an entry that is no certificate: a hash, a hash with a time of 16 bytes, or an RSA modulus. */
+const SIZES: ReadonlyMap<string, number> = new Map([
+  [SIGNATURE_TYPES.sha1, 20],
+  [SIGNATURE_TYPES.sha224, 28],
+  [SIGNATURE_TYPES.sha256, 32],
+  [SIGNATURE_TYPES.sha384, 48],
+  [SIGNATURE_TYPES.sha512, 64],
+  [SIGNATURE_TYPES.rsa2048, 256],
+  [SIGNATURE_TYPES.rsa2048Sha256, 256],
+  [SIGNATURE_TYPES.rsa2048Sha1, 256],
+  [SIGNATURE_TYPES.x509Sha256, 48],
+  [SIGNATURE_TYPES.x509Sha384, 64],
+  [SIGNATURE_TYPES.x509Sha512, 80],
+]);
+
+/** A listed certificate is known by its bytes and need not be one that is read here. */
+function isWellFormed({ list: { type }, signature: { data } }: Entry, isListed: boolean): boolean {
+  if (type !== SIGNATURE_TYPES.x509) return SIZES.get(type) === data.length;
+  return data[0] === 0x30 && (isListed || isCertificate(data));
+}
+
+function isCertificate(data: Uint8Array): boolean {
   try {
     return new X509Certificate(data).raw.length === data.length;
   } catch {
     return false;
   }
 }
+
+const andMore = (more: readonly unknown[]): string => (more.length > 0 ? ` and ${more.length} more` : '');
 
 const entryWords = ({ signature }: Entry): string => keyWords(signatureKey(signature.owner, signature.data));
 

@@ -57,7 +57,7 @@ export function sortEvents(
     const isSeparator = digest === separator && SEPARATED_PCRS.includes(pcr);
     const isAfterSeparator = separated.has(pcr);
     const problems: (string | undefined)[] = [
-      forbidden.get(digest),
+      isBootVariable(event) ? undefined : forbidden.get(digest),
       isListed ? undefined : dataProblem(event, malformed),
     ];
     if (isSeparator) {
@@ -77,6 +77,10 @@ export function sortEvents(
   const { unloggedActions } = log;
   return { boot: { bank, events: (pcr) => events.get(pcr) ?? [], unloggedActions }, violations };
 }
+
+/** A BootOrder of 1 and 0 has the digest of a separator that tells an error. One that tells none is wanted beside it. */
+const isBootVariable = ({ type, coverage }: MeasuredEvent): boolean =>
+  type === 'EV_EFI_VARIABLE_BOOT' && coverage === 'value';
 
 function dataProblem(event: MeasuredEvent, malformed: ReadonlySet<number>): string | undefined {
   if (malformed.has(event.index)) return 'event_data_malformed';

@@ -6,7 +6,13 @@ import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
 import type { EventLog } from '@keylime/event-log/event';
 import { replayBank } from '@keylime/event-log/replay';
 import { type VerifiedEventLog, verifyEventLog } from '@keylime/event-log/verify';
-import type { DigestJson, SignatureJson, StrictReferenceJson } from '../reference-json.ts';
+import type {
+  AuthorityJson,
+  AuthorityVariable,
+  DigestJson,
+  SignatureJson,
+  StrictReferenceJson,
+} from '../reference-json.ts';
 import { STRICT_PCRS } from '../strict-reference.ts';
 
 /** Logs of packages/testing/vectors, changes of them, and reference states as a tool would make them. For tests. */
@@ -68,7 +74,23 @@ export function referenceOf(boot: VerifiedEventLog): StrictReferenceJson {
         signatures.map((each) => ({ SignatureOwner: each.owner, SignatureData: `0x${each.data.toString('hex')}` })),
       );
     });
-  ofType('EV_SEPARATOR', 'EV_EFI_ACTION', 'EV_EFI_VARIABLE_AUTHORITY', 'EV_EFI_VARIABLE_DRIVER_CONFIG');
+  const authorities = events.flatMap((event): AuthorityJson[] => {
+    const data = coveredData(event);
+    if (data?.kind !== 'variable' || data.value.kind !== 'authority') return [];
+    return [
+      {
+        variable: data.name as AuthorityVariable,
+        ...(data.value.owner !== undefined && { SignatureOwner: data.value.owner }),
+        SignatureData: `0x${data.value.data.toString('hex')}`,
+      },
+    ];
+  });
+  ofType('EV_SEPARATOR');
+  take(({ pcr, type }) => type === 'EV_EFI_ACTION' && (pcr === 4 || pcr === 5));
+  take((event) => {
+    const data = hintData(event);
+    return event.pcr === 7 && data.kind === 'variable' && data.value.kind !== 'bytes';
+  });
   const [scrtm] = ofType('EV_S_CRTM_VERSION');
   const blobs = ofType('EV_EFI_PLATFORM_FIRMWARE_BLOB');
   const images = ofType('EV_EFI_BOOT_SERVICES_APPLICATION');
@@ -112,6 +134,7 @@ export function referenceOf(boot: VerifiedEventLog): StrictReferenceJson {
       },
     ],
     digests: listed,
+    authorities,
   };
 }
 
