@@ -44,6 +44,8 @@ const HEADER_MAGIC = 0x8eade801;
 /** Limits of rpm's own (lib/header.c). */
 const MAX_ENTRIES = 0xffff;
 const MAX_STORE_BYTES = 256 << 20;
+/** Of one tag: many times the files of any package. */
+const MAX_ITEMS = 1 << 22;
 
 const TYPE = { int8: 2, int16: 3, int32: 4, int64: 5, string: 6, binary: 7, strings: 8, translated: 9 } as const;
 const INTEGER_SIZES: ReadonlyMap<number, number> = new Map([
@@ -116,7 +118,8 @@ async function readHeader(reader: ByteReader): Promise<{ readonly header: Header
       offset: body.readUInt32BE(at + 8),
       count: body.readUInt32BE(at + 12),
     };
-    if (entry.offset > storeBytes || entry.count > storeBytes) reader.fail('an entry of a header leads out of it');
+    if (entry.offset > storeBytes || entry.count > Math.min(storeBytes, MAX_ITEMS))
+      reader.fail('an entry of a header leads out of it');
     entries.set(body.readUInt32BE(at), entry);
   }
   const header: Header = {
