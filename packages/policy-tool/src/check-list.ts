@@ -90,5 +90,5 @@ export function failureLine({ index, message, context }: CheckFailure): string {
   if (typeof signature === 'string') {
     more.push(`signature${typeof key_id === 'string' ? ` by key ${key_id}` : ''}: ${signature.replaceAll('_', ' ')}`);
   }
-  return `${index ?? '-'}\t${message}${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
+  return `${index === undefined ? '' : `entry ${index}: `}${message}${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
 }

@@ -1,3 +1,4 @@
+import { escapeControls } from '@keylime/service/log';
 import { Command, CommanderError } from 'commander';
 import { type Answers, addCommand, type Environment, openAnswers } from './commands/command-line.ts';
 import { addCreateRuntime } from './commands/create-runtime-command.ts';
@@ -23,7 +24,7 @@ export async function run(argv: readonly string[], environment: Environment): Pr
     // Help and version are no failures; all else that commander throws is a wrong command line.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (!(error instanceof ToolError)) throw error;
-    environment.stderr.write(`keylime-policy: ${error.message}\n`);
+    environment.stderr.write(`keylime-policy: ${escapeControls(error.message)}\n`);
     if (error.code === 'algorithm_mismatch') environment.stderr.write('keylime-policy: Aborting operation\n');
     return error.code === 'usage' ? 2 : 1;
   }

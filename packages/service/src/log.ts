@@ -147,7 +147,8 @@ function safeJson(value: unknown): string {
 /** C0, C1, DEL, line separators, and marks that change the direction of text: all could make one line look like others. */
 const CONTROLS = /[\p{Cc}\p{Cs}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
-const escapeControls = (text: string): string =>
+/** `text` as one line that no terminal stumbles over. */
+export const escapeControls = (text: string): string =>
   text.replace(CONTROLS, (character) => {
     if (character === '\n') return '\\n';
     if (character === '\r') return '\\r';

@@ -1,4 +1,4 @@
-import { type Log, openLog } from '@keylime/service/log';
+import { escapeControls, type Log, openLog } from '@keylime/service/log';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Writer } from '../files.ts';
 
@@ -14,7 +14,7 @@ export type Environment = {
 /** What the actions of commands use to answer. */
 export type Answers = Environment & {
   readonly logOf: (options: Verbose) => Log;
-  /** Lines on stdout. */
+  /** Lines on stdout; names in them come from files of others and cannot make one line look like several. */
   readonly print: (lines: readonly string[]) => void;
   readonly printJson: (value: object) => void;
   /** Makes the command end with 1: it did its work, and the answer is no. */
@@ -28,7 +28,8 @@ export type Keys = { readonly key?: readonly string[] };
 
 export function openAnswers(environment: Environment, refuse: () => void): Answers {
   const { stdout, stderr, now } = environment;
-  const print = (lines: readonly string[]) => void stdout.write(lines.map((line) => `${line}\n`).join(''));
+  const print = (lines: readonly string[]) =>
+    void stdout.write(lines.map((line) => `${escapeControls(line)}\n`).join(''));
   return {
     ...environment,
     logOf: ({ verbose }) =>
@@ -39,7 +40,7 @@ export function openAnswers(environment: Environment, refuse: () => void): Answe
         now: () => now().getTime(),
       }),
     print,
-    printJson: (value) => print([JSON.stringify(value, undefined, 2)]),
+    printJson: (value) => void stdout.write(`${JSON.stringify(value, undefined, 2)}\n`),
     refuse,
   };
 }
