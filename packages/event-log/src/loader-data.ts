@@ -38,8 +38,10 @@ export function readIpl(pcr: number, bytes: Buffer, note: (quirk: Quirk) => void
       return { kind: 'grub', role: grub.role, text: notedText(grub.text, note) };
     }
   }
-  if (isUtf16Text(bytes)) {
-    const text = utf16Text(bytes);
+  // systemd-boot before 251 leaves out the last byte of the text's NUL.
+  const wide = pcr === GRUB_PCR && bytes.length % 2 === 1 ? withoutNul(bytes) : bytes;
+  if (isUtf16Text(wide)) {
+    const text = utf16Text(wide);
     if (pcr === SECTION_PCR) return { kind: 'section', name: text };
     if (pcr === GRUB_PCR || pcr === LOAD_OPTIONS_PCR) return { kind: 'load_options', text };
     return { kind: 'text', text, encoding: 'utf16le' };

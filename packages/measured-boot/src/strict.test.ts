@@ -284,6 +284,14 @@ test('attack: separators that are missing, repeated, of another type, or tell an
   }
 });
 
+test('a BootOrder with the digest of a separator that tells an error is none, and such a separator is no BootOrder', () => {
+  const order = encodeVariable('BootOrder', Buffer.of(1, 0, 0, 0));
+  const boot = replacing(10, measured(1, 'EV_EFI_VARIABLE_BOOT', order, Buffer.of(1, 0, 0, 0)));
+  assert.deepEqual(judge(boot, { ...REFERENCE, unlisted: ['boot_variables'] }), []);
+  const hidden = replacing(17, measured(1, 'EV_EFI_VARIABLE_BOOT', order, Buffer.of(1, 0, 0, 0)));
+  assert.deepEqual(reasons(hidden, { ...REFERENCE, unlisted: ['boot_variables'] }), ['separator_missing']);
+});
+
 test('attack: a PCR that is relabelled', () => {
   for (let index = 1; index <= 50; index++) {
     for (const pcr of [0, 4, 7, 8, 9, 12]) {
