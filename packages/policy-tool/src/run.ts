@@ -1,6 +1,7 @@
 import { escapeControls } from '@keylime/service/log';
 import { Command, CommanderError } from 'commander';
 import { type Answers, addCommand, type Environment, openAnswers } from './commands/command-line.ts';
+import { addCreateMeasuredBoot } from './commands/create-measured-boot-command.ts';
 import { addCreateRuntime } from './commands/create-runtime-command.ts';
 import { addShowEventLog } from './commands/measured-boot-commands.ts';
 import { addCheck, addConvert, addDiff, addShow } from './commands/policy-commands.ts';
@@ -42,6 +43,7 @@ function buildProgram(answers: Answers): Command {
 
   const create = addCommand(program, 'create', 'create a policy');
   addCreateRuntime(create, answers);
+  addCreateMeasuredBoot(create, answers);
   const sign = addCommand(program, 'sign', 'sign a policy');
   addSignRuntime(sign, answers);
   addVerify(program, answers);

@@ -13,6 +13,8 @@ export type ToolErrorCode =
   | 'event_log_invalid'
   | 'image_invalid'
   | 'log_unsuitable'
+  | 'reference_invalid'
+  | 'boot_not_accepted'
   | 'archive_malformed'
   | 'archive_unsupported'
   | 'program_missing'

@@ -1,12 +1,15 @@
 import { hintData } from '@keylime/event-log/coverage';
 import type { EventData } from '@keylime/event-log/event-data';
 import { VARIABLE_GUIDS } from '@keylime/event-log/guid';
+import { linuxCommandLine } from '@keylime/measured-boot/grub-command';
 import { believedData, type EventView } from './event-view.ts';
 
 /** What started what. */
 export type BootChain = {
   /** Images that the firmware's boot option started and those that they started, in order; none of the firmware's own. */
   readonly images: readonly BootImage[];
+  /** Applications of the firmware, a boot menu for example. */
+  readonly firmwareApplications: readonly EventView[];
   /** Files that GRUB read as kernel, and as initrd. */
   readonly kernelFiles: readonly EventView[];
   readonly initrdFiles: readonly EventView[];
@@ -37,17 +40,19 @@ export function readBootChain(views: readonly EventView[]): BootChain {
   const sections = of('section').map(({ event, data }) => ({ name: data.name, event }));
   const named = filesNamedByGrub(grub.map(({ data }) => data));
   const files = of('file');
+  const applications = of('image_load').filter(({ event }) => isApplication(event));
   const tags = of('tag');
   const tagged = (meaning: string) => tags.flatMap(({ event, data }) => (data.meaning === meaning ? [event] : []));
   return {
     images: nameRoles(
-      of('image_load').filter(({ event, data }) => isApplication(event) && !isOfFirmware(data.devicePath)),
+      applications.filter(({ data }) => !isOfFirmware(data.devicePath)),
       {
         shim: of('variable').some(({ data }) => data.guid === VARIABLE_GUIDS.shimLock),
         grubAt: grub[0]?.event.event.index,
         unified: sections.length > 0,
       },
     ),
+    firmwareApplications: applications.filter(({ data }) => isOfFirmware(data.devicePath)).map(({ event }) => event),
     kernelFiles: files.flatMap(({ event, data }) => (named.kernels.has(data.path) ? [event] : [])),
     initrdFiles: files.flatMap(({ event, data }) => (named.initrds.has(data.path) ? [event] : [])),
     stubInitrds: tagged('linux_initrd'),
@@ -66,9 +71,12 @@ const commandLine = (event: EventView, text: string): CommandLine => ({
   event,
 });
 
-const isApplication = ({ event }: EventView): boolean => event.type === 'EV_EFI_BOOT_SERVICES_APPLICATION';
+const isApplication = ({ event }: EventView): boolean =>
+  event.pcr === IMAGE_PCR && event.type === 'EV_EFI_BOOT_SERVICES_APPLICATION';
 
-/** Applications in a firmware volume, a boot menu for example, are part of the firmware. */
+const IMAGE_PCR = 4;
+
+/** What is in a firmware volume is part of the firmware. */
 const isOfFirmware = (devicePath: string): boolean => /^FvVol\([^)]*\)\/FvFile\([^)]*\)/.test(devicePath);
 
 type Loaders = {
@@ -98,7 +106,6 @@ function nameRoles(loads: readonly ImageLoad[], { shim, grubAt, unified }: Loade
 }
 
 const INITRD_COMMAND = /^initrd(?:efi|16)? +(.*)$/s;
-const LINUX_COMMAND = /^linux(?:efi|16)? +(\S+)/;
 
 /** The paths in GRUB's commands `linux` and `initrd`, and in its command lines. */
 function filesNamedByGrub(texts: readonly Extract<EventData, { kind: 'grub' }>[]): {
@@ -108,8 +115,8 @@ function filesNamedByGrub(texts: readonly Extract<EventData, { kind: 'grub' }>[]
   const kernels = new Set<string>();
   const initrds = new Set<string>();
   for (const { role, text } of texts) {
-    const kernel = role === 'kernel_cmdline' ? text.split(' ', 1)[0] : LINUX_COMMAND.exec(text)?.[1];
-    if (role !== 'module_cmdline' && kernel !== undefined) kernels.add(kernel);
+    const [kernel] = (role === 'kernel_cmdline' ? text : (linuxCommandLine(text) ?? '')).split(' ', 1);
+    if (role !== 'module_cmdline' && kernel) kernels.add(kernel);
     if (role !== 'command') continue;
     for (const path of INITRD_COMMAND.exec(text)?.[1]?.split(/ +/) ?? []) initrds.add(path);
   }

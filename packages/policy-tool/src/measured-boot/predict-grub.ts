@@ -1,4 +1,5 @@
 import { hintData } from '@keylime/event-log/coverage';
+import { linuxCommandLine } from '@keylime/measured-boot/grub-command';
 import type { BootChain } from './boot-chain.ts';
 import type { EventView } from './event-view.ts';
 import type { KernelUpdate } from './kernel-update.ts';
@@ -54,11 +55,11 @@ export function predictGrub(edit: LogEdit, views: readonly EventView[], chain: B
 function changeCommands(edit: LogEdit, views: readonly EventView[], { old, new_ }: Texts): boolean {
   let found = false;
   for (const view of views) {
-    const command = commandOf(view);
-    const name = /^linux\S*/.exec(command ?? '')?.[0];
-    if (name === undefined) continue;
-    if (command !== `${name} ${old}`) return false;
-    changeText(edit, view, `${name} ${new_}`);
+    const command = commandOf(view) ?? '';
+    const line = linuxCommandLine(command);
+    if (line === undefined) continue;
+    if (line !== old) return false;
+    changeText(edit, view, command.slice(0, -line.length) + new_);
     found = true;
   }
   return found;

@@ -1,4 +1,4 @@
-import { hintData } from '@keylime/event-log/coverage';
+import { hintBytes, hintData } from '@keylime/event-log/coverage';
 import { encodeUtf16 } from '@keylime/event-log/encode-data';
 import type { BootChain } from './boot-chain.ts';
 import type { EventView } from './event-view.ts';
@@ -28,8 +28,9 @@ export function changeStubCommandLine(edit: LogEdit, chain: BootChain, old: stri
 
 /** A command line that systemd-boot or systemd-stub was passed and measures (PCR 12, before systemd 251 PCR 8). */
 export function changeLoadOptions(edit: LogEdit, { event, measured }: EventView, text: string): void {
-  const data = encodeUtf16(`${text}\0`);
-  const oldBoot = Array.from(measured.values()).some(({ quirks }) => quirks.includes('systemd_boot_digest_with_nul'));
-  const hashed = oldBoot ? [data, Buffer.of(0)] : [data];
+  const whole = encodeUtf16(`${text}\0`);
+  const isOld = Array.from(measured.values()).some(({ quirks }) => quirks.includes('systemd_boot_digest_with_nul'));
+  const data = isOld && hintBytes(event).length % 2 === 1 ? whole.subarray(0, -1) : whole;
+  const hashed = isOld ? [data, Buffer.of(0)] : [data];
   changeEvent(edit, event, `command line: ${text}`, hashOf(...hashed), data);
 }
