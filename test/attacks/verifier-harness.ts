@@ -140,6 +140,8 @@ export type VerifierOptions = {
   readonly settings?: Readonly<Record<string, string>>;
   /** A process of its own, as operators run it, that can be killed; otherwise it runs in this one. */
   readonly process?: boolean;
+  /** Further variables for a process. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Issues its certificates; otherwise a CA of its own. */
   readonly ca?: TestCa;
 };
@@ -166,7 +168,7 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
 
   const start = async () => {
     if (options.process) {
-      child = await startProcess({ ...env, KEYLIME_VERIFIER_PORT: String(port) }, take);
+      child = await startProcess({ ...env, ...options.env, KEYLIME_VERIFIER_PORT: String(port) }, take);
       return;
     }
     const { config } = loadVerifierConfig({ env });

@@ -1,49 +1,16 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type TestIdentity, testCa } from '@keylime/testing/test-certificates';
+import { testCa } from '@keylime/testing/test-certificates';
 import { type AttackedVerifier, freePort, GET_QUOTE, offend, startAttackedVerifier } from './verifier-harness.ts';
+import { messageOf, webhookReceiver } from './webhook-receiver.ts';
 
 /*
  * Hole 11: an alarm goes to the receiver that was named, over the protocol that was named, and arrives, whatever happens
  * to the receiver or the verifier in between.
  */
-type Received = { readonly body: string; readonly delivery: string; readonly atMs: number };
-
-/** A webhook receiver on `port`; it answers with `code` for as long as that is set. */
-async function receiver(t: TestContext, port: number, tls?: TestIdentity) {
-  const received: Received[] = [];
-  const state = { code: 200, connections: 0 };
-  const take = (request: IncomingMessage, response: ServerResponse) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      const body = Buffer.concat(chunks).toString('utf8');
-      received.push({ body, delivery: String(request.headers['keylime-delivery']), atMs: Date.now() });
-      response.writeHead(state.code).end();
-    });
-  };
-  const server = tls ? createServer({ cert: tls.certPem, key: tls.keyPem }, take) : createPlainServer(take);
-  server.on('connection', () => state.connections++);
-  server.listen(port, '127.0.0.1');
-  await once(server, 'listening');
-  const stop = () => {
-    server.close();
-    server.closeAllConnections();
-  };
-  t.after(stop);
-  const arrived = async (count: number) => {
-    for (let n = 0; received.length < count && n < 1500; n++) await sleep(10);
-    assert.ok(received.length >= count, `${received.length} of ${count} notifications arrived`);
-    return received;
-  };
-  return { received, state, arrived, stop };
-}
-
 async function notifying(t: TestContext, url: string, process = false): Promise<AttackedVerifier> {
   const verifier = await startAttackedVerifier({
     settings: { enabled_revocation_notifications: "['webhook']", webhook_url: url },
@@ -56,12 +23,10 @@ async function notifying(t: TestContext, url: string, process = false): Promise<
 const serverOf = (verifier: AttackedVerifier) =>
   verifier.ca.issue({ commonNames: ['receiver'], purpose: 'serverAuth', names: ['127.0.0.1', 'localhost'] });
 
-const messageOf = ({ body }: Received) => JSON.parse(JSON.parse(body).msg) as Record<string, unknown>;
-
 test('[MUST] hole 11: an https webhook is spoken to in TLS, signed, and told once', async (t) => {
   const port = await freePort();
   const verifier = await notifying(t, `https://127.0.0.1:${port}/hook?x=1`);
-  const hook = await receiver(t, port, await serverOf(verifier));
+  const hook = await webhookReceiver(t, port, await serverOf(verifier));
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const revocation_key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
   await offend(verifier, 'told', { revocation_key });
@@ -86,7 +51,7 @@ test('[MUST] hole 11: an https webhook is spoken to in TLS, signed, and told onc
 
 test('[MUST] hole 11: where https is not spoken, nothing goes out in clear', async (t) => {
   const port = await freePort();
-  const hook = await receiver(t, port);
+  const hook = await webhookReceiver(t, port);
   const verifier = await notifying(t, `https://127.0.0.1:${port}/`);
   await offend(verifier, 'secret');
   await untilTried(verifier, 'secret');
@@ -101,7 +66,7 @@ test('[MUST] a receiver with a certificate of a stranger, or for another name, i
     const ca = n === 0 ? await testCa() : verifier.ca;
     const name = n === 0 ? '127.0.0.1' : 'elsewhere.example';
     const tls = await ca.issue({ commonNames: ['receiver'], purpose: 'serverAuth', names: [name] });
-    const hook = await receiver(t, port, tls);
+    const hook = await webhookReceiver(t, port, tls);
     await offend(verifier, `untrusted-${n}`);
     await untilTried(verifier, `untrusted-${n}`);
     assert.ok(hook.state.connections > 0);
@@ -113,7 +78,7 @@ test('redirects of a receiver are not followed', async (t) => {
   const ports = [await freePort(), await freePort()] as const;
   const verifier = await notifying(t, `https://127.0.0.1:${ports[0]}/`);
   const tls = await serverOf(verifier);
-  const elsewhere = await receiver(t, ports[1]);
+  const elsewhere = await webhookReceiver(t, ports[1]);
   const server = createServer({ cert: tls.certPem, key: tls.keyPem }, (_, response) =>
     response.writeHead(307, { location: `http://127.0.0.1:${ports[1]}/` }).end(),
   ).listen(ports[0], '127.0.0.1');
@@ -128,7 +93,7 @@ test('[MUST] hole 11: a receiver that is down, then fails, then works is told ex
   const verifier = await notifying(t, `https://127.0.0.1:${port}/`);
   await offend(verifier, 'patient');
   await untilTried(verifier, 'patient');
-  const hook = await receiver(t, port, await serverOf(verifier));
+  const hook = await webhookReceiver(t, port, await serverOf(verifier));
   hook.state.code = 500;
   const [failed] = await hook.arrived(1);
   hook.state.code = 202;
@@ -159,7 +124,7 @@ test('[MUST] hole 11: a verifier that is killed between verdict and delivery tel
   const verifier = await notifying(t, `https://127.0.0.1:${port}/`, true);
   await offend(verifier, 'orphaned');
   await verifier.kill();
-  const hook = await receiver(t, port, await serverOf(verifier));
+  const hook = await webhookReceiver(t, port, await serverOf(verifier));
   await verifier.start();
   const [one] = await hook.arrived(1);
   assert.ok(one);
@@ -170,7 +135,7 @@ test('[MUST] hole 11: a verifier that is killed between verdict and delivery tel
 test('an agent that was attested once and then is gone is told of as a failure to communicate', async (t) => {
   const port = await freePort();
   const verifier = await notifying(t, `https://127.0.0.1:${port}/`);
-  const hook = await receiver(t, port, await serverOf(verifier));
+  const hook = await webhookReceiver(t, port, await serverOf(verifier));
   const never = await verifier.agent('never');
   never.lie({ respond: (request) => request.socket.destroy() });
   await verifier.enrol(never);

@@ -64,7 +64,8 @@ let sharedTransportKey: KeyObject | undefined;
 export async function startLyingAgent(options: LyingAgentOptions): Promise<LyingAgent> {
   const { id, clientCaPem, encryption = 'ecc256' } = options;
   const ak = softwareAk({ ...options, encryption });
-  const identity = await testAgentIdentity(id);
+  // It outlives the clocks that tests set forward.
+  const identity = await testAgentIdentity(id, { notAfter: new Date(Date.now() + 90 * 86_400_000) });
   sharedTransportKey ??= generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
   const transportKey = sharedTransportKey;
   const transportKeyPem = createPublicKey(transportKey).export({ type: 'spki', format: 'pem' }).toString();
