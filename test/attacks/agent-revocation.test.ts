@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { generateKeyPairSync } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -50,8 +50,11 @@ test('[MUST] forged revocations run nothing', async (t) => {
   await withPayload(one);
   const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
   const { msg, signature } = one.revocation();
+  // What an intruder finds on a machine of the fleet: the RSA key of its agent.
+  const payloadKey = createPrivateKey(readFileSync(path.join(one.home, 'payload-private.pem')));
   const forged = [
     one.revocation({}, stranger),
+    one.revocation({}, payloadKey),
     { msg, signature: '' },
     { msg: msg.replace('"peer"', '"else"'), signature },
     { msg: `${msg} `, signature },
