@@ -116,6 +116,23 @@ test('every failure is reported: of the PCR policy, of the list, and of the bind
   assert.deepEqual(kindsOf(result), ['binding_pcr_mismatch', 'pcr_not_allowed', 'ima_path_unknown']);
 });
 
+test('[MUST] an agent with another key than the one remembered neither passes nor fails until it sends that key', () => {
+  const { round, progress } = attester();
+  round();
+  const another = simulatedAgent({ ak, encAlg: 'ecc256', signAlg: 'ecdsa', transportKeyPem: pem() });
+  const withOtherKey = (partial: boolean) =>
+    another.integrityQuote({ nonce: NONCE, mask: IMA_MASK, partial, entry: progress().nextEntry }) as never;
+  withOtherKey(true); // The TPM's clock goes on.
+  const result = round({}, () => withOtherKey(true));
+  assert.ok(result.verdict === 'inconclusive');
+  assert.equal(result.reason, 'transport_key_changed');
+  assert.deepEqual([progress().nextEntry, progress().transportKeyPem], [0, transportKeyPem]);
+  // Asked for everything it has no excuse.
+  assert.deepEqual(kindsOf(round({}, () => withOtherKey(true))), ['binding_pcr_mismatch']);
+  assert.deepEqual(kindsOf(round({}, () => withOtherKey(false))), ['affirming']);
+  assert.notEqual(progress().transportKeyPem, transportKeyPem);
+});
+
 test('PCR 10 that was asked for needs a list', () => {
   const { round } = attester();
   assert.deepEqual(kindsOf(round({}, ({ ima_measurement_list: _, ...rest }) => rest)), ['ima_list_missing']);

@@ -47,7 +47,13 @@ export type Expectation = {
 };
 
 /** Why a round says nothing about the machine; the next one asks for the whole list. */
-export type InconclusiveReason = 'machine_was_reset' | 'boot_time_changed' | 'clock_unsafe' | 'policy_changed' | Check;
+export type InconclusiveReason =
+  | 'machine_was_reset'
+  | 'boot_time_changed'
+  | 'clock_unsafe'
+  | 'policy_changed'
+  | 'transport_key_changed'
+  | Check;
 
 export type AttestationResult =
   | {
@@ -105,13 +111,16 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   if (!verified.ok) return refused([verified.failure]);
   const { quote } = verified;
 
+  const bindingFailures = appraiseBinding(quote, transportKeyPem);
+  // Asked for a part of the list, an agent leaves its key out: one that made another key since is asked for it.
+  const hasOtherKey = bindingFailures.length > 0 && evidence.transportKeyPem === undefined && requestedEntry !== 0;
   const clockFound = clockProblems(progress.clock, quote.clockInfo);
   const clockFailures = clockFound.filter(({ recoverable }) => !recoverable);
   const findings: Finding[] = [
     { check: 'quote', failures: [] },
     { check: 'algorithms', failures: misdeclaredAlgorithms(quote, evidence) },
     { check: 'clock', failures: clockFailures },
-    { check: 'transport_key', failures: appraiseBinding(quote, transportKeyPem) },
+    { check: 'transport_key', failures: hasOtherKey ? [] : bindingFailures },
     { check: 'tpm_policy', failures: appraisePcrs(quote, expectation.tpmPolicy) },
   ];
 
@@ -124,6 +133,7 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
       : { verdict: 'inconclusive', reason, progress: fromFirstEntry(next) };
   };
   if (clockFound.some(({ kind }) => kind === 'clock_unsafe')) return postpone('clock_unsafe', progress);
+  if (hasOtherKey) return postpone('transport_key_changed', progress);
   if (evidence.imaEntry !== 0) {
     if (wasReset(progress.clock, quote.clockInfo)) return postpone('machine_was_reset', known);
     if (progress.bootTime !== undefined && evidence.bootTime !== progress.bootTime) {

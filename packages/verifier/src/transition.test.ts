@@ -165,6 +165,12 @@ test('a key share is due after a pass, once for each boot and each transport key
   assert.equal(stateAfter(given(recipientOf({ ...attested, transportKeyPem: 'other key' }))), 'provideV');
 });
 
+test('[MUST] no key share is due while entries of the list wait for their judgement', () => {
+  const { record, nextDelayMs } = transition(withShare, { ...attestedOnce, uncertifiedEntries: 1 }, settings, NOW);
+  assert.equal(record.state, 'getQuote');
+  assert.ok(nextDelayMs !== undefined && nextDelayMs < 100);
+});
+
 test('a delivered key share is remembered with its recipient', () => {
   const agent: Agent = { ...withShare, state: 'provideV', progress: attested, keyShareRetries: 2 };
   const { record, nextDelayMs, notification } = afterRelease(agent, { kind: 'delivered' }, settings);

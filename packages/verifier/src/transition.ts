@@ -73,7 +73,7 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
       return {
         record: {
           ...agent,
-          state: isKeyShareDue(agent, outcome.progress) ? 'provideV' : 'getQuote',
+          state: isKeyShareDue(agent, outcome) ? 'provideV' : 'getQuote',
           ...quotedAlgorithms(outcome.declared),
           attestationCount: agent.attestationCount + 1,
           lastReceivedQuote: nowSeconds,
@@ -138,11 +138,15 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
 }
 
 /**
- * Whether the agent is still to be given its key share: once for each boot and each transport key that was attested, so
- * that a machine that was reset, and a payload key that was made anew, get it again.
+ * Whether the agent is to be given its key share now: once for each boot and each transport key that was attested, so that a
+ * machine that was reset, and a payload key that was made anew, get it again. Not while entries of the list that are there
+ * wait for their judgement in the next round.
  */
-const isKeyShareDue = (agent: Agent, progress: Progress): boolean =>
-  agent.sealedKeyShare !== undefined && agent.keyShareRecipient !== recipientOf(progress);
+const isKeyShareDue = (
+  agent: Agent,
+  { progress, uncertifiedEntries }: Extract<Outcome, { readonly kind: 'affirming' }>,
+): boolean =>
+  agent.sealedKeyShare !== undefined && uncertifiedEntries === 0 && agent.keyShareRecipient !== recipientOf(progress);
 
 /** Names a boot and a transport key: reset count, and SHA-256 of the PEM as received, lower-case hex. */
 export const recipientOf = ({ clock, transportKeyPem }: Progress): string =>
