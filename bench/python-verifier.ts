@@ -148,6 +148,7 @@ export async function measurePythonVerifier(
     agentFolder: folder,
     certStore: folder,
     measurementList: join(folder, 'none'),
+    bootLog: join(folder, 'none'),
     agentId: 'none',
     webhookUrl: '',
     quoteIntervalSeconds: 0,

@@ -70,6 +70,7 @@ export type Settings = {
   readonly agentFolder: string;
   readonly certStore: string;
   readonly measurementList: string;
+  readonly bootLog: string;
   readonly agentId: string;
   readonly webhookUrl: string;
   readonly quoteIntervalSeconds: number;
@@ -226,7 +227,7 @@ const agentToml = (s: Settings) =>
     trusted_client_ca: join(s.servicesFolder, 'cv_ca', 'cacert.crt'),
     run_as: '',
     ima_ml_path: s.measurementList,
-    measuredboot_ml_path: join(s.agentFolder, 'no-boot-log'),
+    measuredboot_ml_path: s.bootLog,
     tpm_hash_alg: 'sha256',
     tpm_encryption_alg: 'rsa',
     tpm_signing_alg: 'rsassa',

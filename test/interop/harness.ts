@@ -1,8 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { cp, mkdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, request } from 'node:https';
 import { basename, join } from 'node:path';
+import { encodeEventLog } from '@keylime/event-log/encode';
+import { type Boot, bootEvents, goodBoot } from '@keylime/software-tpm/boot';
+import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
+import { measureBoot } from '@keylime/software-tpm/measure-boot';
 import { type Environments, type Ports, type Settings, writeConfiguration } from './configuration.ts';
 import { launcher, type Maker, type Part } from './launchers.ts';
 import { type MeasurementRecorder, startRecorder } from './measurement-recorder.ts';
@@ -17,6 +21,8 @@ export type Site = {
   readonly ports: Ports;
   readonly servicesFolder: string;
   readonly recorder: MeasurementRecorder;
+  /** Writes the log of another boot than the one that was measured, or that one again. */
+  readonly serveBootLog: (changes: Partial<Boot>) => Promise<void>;
   readonly programs: Readonly<Partial<Record<Part, Program>>>;
   /** Bodies of the webhook calls received, decoded. */
   readonly notifications: readonly unknown[];
@@ -121,6 +127,11 @@ async function layOut(
   const software = await startSoftwareTpm(path('tpm'), path('logs', 'swtpm.log'));
   undo.defer(software.stop);
   const recorder = await startRecorder(path('measurements'), software.port);
+  const bootLog = path('binary_bios_measurements');
+  const boot = goodBoot(await makeBootCertificates());
+  const measured = encodeEventLog(['sha256'], bootEvents(boot));
+  await measureBoot(software.tcti, measured);
+  await writeFile(bootLog, measured);
   const notifications: unknown[] = [];
   // Root's agents would mount it themselves and leave it behind.
   if (process.getuid?.() === 0) undo.defer(await secureMount(path('agent')));
@@ -133,6 +144,7 @@ async function layOut(
     agentFolder: path('agent'),
     certStore: path('store'),
     measurementList: recorder.list,
+    bootLog,
     agentId: randomUUID(),
     webhookUrl: `https://127.0.0.1:${webhook}/revocation`,
     quoteIntervalSeconds: options.quoteIntervalSeconds ?? 1,
@@ -161,6 +173,7 @@ async function layOut(
     ports,
     servicesFolder: settings.servicesFolder,
     recorder,
+    serveBootLog: (changes) => writeFile(bootLog, encodeEventLog(['sha256'], bootEvents({ ...boot, ...changes }))),
     programs,
     notifications,
     // The verifier makes the common CA, so it is first.

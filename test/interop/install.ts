@@ -17,7 +17,7 @@ const PYTHON_PACKAGES = [
   ...['pyyaml', 'pyzmq', 'requests', 'sqlalchemy', 'tornado', 'typing-extensions'],
 ];
 const SOFTWARE_TPM_PACKAGES = ['swtpm', 'swtpm-tools'];
-const PYTHON_SYSTEM_PACKAGES = ['python3', 'python3-venv', 'python3-gpg'];
+const PYTHON_SYSTEM_PACKAGES = ['python3', 'python3-venv', 'python3-gpg', 'tpm2-tools'];
 const RUST_SYSTEM_PACKAGES = ['clang', 'libclang-dev', 'libssl-dev', 'libtss2-dev', 'pkg-config'];
 
 const MINUTES = 60_000;
@@ -54,7 +54,10 @@ async function systemPackages(names: readonly string[], say: Say): Promise<Refus
 
 const works = async (python: string): Promise<boolean> => {
   const modules = ['verifier', 'registrar', 'tenant'].map((name) => `keylime.cmd.${name}`).join(', ');
-  return existsSync(python) && (await attempt(python, ['-c', `import ${modules}`], MINUTES)).code === 0;
+  const imports = ['-c', `import ${modules}`];
+  if (!existsSync(python) || (await attempt(python, imports, MINUTES)).code !== 0) return false;
+  // Reads boot event logs for the verifier.
+  return (await attempt('tpm2_eventlog', ['--version'], MINUTES)).code === 0;
 };
 
 async function installPython(say: Say): Promise<Refusal> {

@@ -17,6 +17,9 @@ const TERMINAL: ReadonlyMap<unknown, string> = new Map([
 ]);
 const UNKNOWN_FILE = '/opt/unknown/tool';
 const POLICY = 'interop-policy';
+const MB_POLICY = 'interop-boot';
+/** For `accept-all` any reference state will do: what counts is that log and PCRs agree. */
+const REFERENCE = { kernels: [{ kernel_cmdline: '.*' }] };
 const CREATED = "{'code': 201, 'status': 'Created', 'results': {}}";
 
 /** Every wait for an attestation: three intervals, retries after an agent's restart, and a busy machine. */
@@ -152,11 +155,24 @@ const steps: readonly StoryStep[] = [
     },
   },
   {
+    step: 'tenant addmbpolicy, listmbpolicy, showmbpolicy',
+    run: async (site, folder) => {
+      const file = join(folder, 'reference.json');
+      await writeFile(file, JSON.stringify(REFERENCE));
+      const named = ['--mb-policy-name', MB_POLICY];
+      await prints(site, ['-c', 'addmbpolicy', ...named, '--mb-policy', file], CREATED);
+      await prints(site, ['-c', 'listmbpolicy'], `'mbpolicy names': ['${MB_POLICY}']`);
+      const shown = `{'code': 200, 'status': 'Success', 'results': {'name': '${MB_POLICY}', 'mb_policy': '{"kernels"`;
+      await prints(site, ['-c', 'showmbpolicy', ...named], shown);
+    },
+  },
+  {
     step: 'tenant add --cert --include',
     run: async (site, folder) => {
       const payload = ['--cert', join(folder, 'payload-ca'), '--include', await writePayload(folder)];
       // The agent listens a moment after its activation; the tenant retries by itself.
-      const add = ['-c', 'add', '-u', site.agentId, '--runtime-policy-name', POLICY, ...payload];
+      const policies = ['--runtime-policy-name', POLICY, '--mb-policy-name', MB_POLICY];
+      const add = ['-c', 'add', '-u', site.agentId, ...policies, ...payload];
       succeeded('add', await site.tenant(...add));
     },
   },
@@ -284,6 +300,29 @@ const steps: readonly StoryStep[] = [
       await attests(site, before + 2);
     },
   },
+  {
+    step: 'a boot event log of another boot: Invalid Quote, FAIL',
+    run: async (site) => {
+      await site.serveBootLog({ kernelCommandLine: '/boot/vmlinuz init=/bin/sh' });
+      const record = await waitFor(
+        'Invalid Quote',
+        async () => {
+          const found = await verifierRecord(site);
+          return TERMINAL.has(field(found, 'operational_state')) ? found : undefined;
+        },
+        { timeoutMs: 30_000, everyMs: 50 },
+      );
+      const seen = ['operational_state', 'attestation_status', 'last_event_id', 'has_mb_refstate'];
+      const expected = [INVALID_QUOTE, 'FAIL', 'measured_boot.invalid_pcr_8', 1];
+      const got = seen.map((name) => field(record, name));
+      expect(String(got) === String(expected), `expected ${expected}, the verifier has ${got}`);
+      await site.serveBootLog({});
+      const before = attestations(record);
+      const reactivate = ['-c', 'reactivate', '-u', site.agentId];
+      await prints(site, reactivate, `Agent ${site.agentId} re-activated`);
+      await attests(site, before + 2);
+    },
+  },
   // Late: the existing agent acts upon no revocation between a restart and the next payload.
   {
     step: 'agent restarts with its old AK, attestation goes on',
@@ -298,11 +337,12 @@ const steps: readonly StoryStep[] = [
     },
   },
   {
-    step: 'tenant delete, deleteruntimepolicy, regdelete',
+    step: 'tenant delete, deleteruntimepolicy, deletembpolicy, regdelete',
     run: async (site) => {
       succeeded('delete', await site.tenant('-c', 'delete', '-u', site.agentId));
       expect((await verifierRecord(site)) === undefined, 'the verifier still has the agent');
       await prints(site, ['-c', 'deleteruntimepolicy', '--runtime-policy-name', POLICY], '{}');
+      await prints(site, ['-c', 'deletembpolicy', '--mb-policy-name', MB_POLICY], '{}');
       succeeded('regdelete', await site.tenant('-c', 'regdelete', '-u', site.agentId));
       const { status } = await site.get(site.ports.registrarTls, `/v2.6/agents/${site.agentId}`);
       expect(status === 404, `the registrar answers ${status} for the deleted agent`);
