@@ -1,5 +1,5 @@
 import type { HashAlgorithm } from '@keylime/core/digest';
-import { coveredData, type MeasuredEvent } from '@keylime/event-log/coverage';
+import { coveredData, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import type { VerifiedEventLog } from '@keylime/event-log/verify';
 import { closest } from './alternatives.ts';
 import { digestWords, shown, violationBy } from './event-words.ts';
@@ -63,17 +63,19 @@ function judgeMissing({ counts }: ExampleFindings, { mokList }: ExampleReference
 }
 
 /**
- * That every command of GRUB which loads a kernel is followed by the command line that the kernel got, so that none passes
- * as a command.
+ * That every command of GRUB which loads a kernel is followed by the command line that the kernel got, and that this is
+ * logged as one: so none passes as a command.
  */
 function judgeCommands(events: readonly MeasuredEvent[]): readonly BootViolation[] {
   const texts = events.flatMap((event) => {
-    const data = event.pcr === GRUB_PCR ? coveredData(event) : undefined;
-    return data?.kind === 'grub_text' ? [{ event, text: data.text }] : [];
+    const [data, hint] = [coveredData(event), hintData(event)];
+    if (event.pcr !== GRUB_PCR || data?.kind !== 'grub_text' || hint.kind !== 'grub') return [];
+    return [{ event, text: data.text, role: hint.role }];
   });
   return texts.flatMap(({ event, text }, i) => {
     const next = texts[i + 1];
-    if (linuxCommandLine(text) === undefined || (next !== undefined && loadsWith(text, next.text))) return [];
+    const isLine = next?.role === 'kernel_cmdline' && loadsWith(text, next.text);
+    if (linuxCommandLine(text) === undefined || isLine) return [];
     const found = next === undefined ? 'nothing' : shown(next.text);
     return [violationBy(event, 'kernel_cmdline_hidden', { expected: 'its command line directly behind it', found })];
   });

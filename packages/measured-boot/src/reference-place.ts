@@ -66,6 +66,13 @@ export class ReferencePlace {
     return '';
   }
 
+  /** Text that `pattern` matches; `wanted` says of what kind it is. */
+  matching(pattern: RegExp, wanted: string): string {
+    if (typeof this.json === 'string' && pattern.test(this.json)) return this.json;
+    this.refuse(this.isThere ? `must be ${wanted}` : `is missing: ${wanted} is wanted`);
+    return '';
+  }
+
   /** `otherwise` where the member is absent. */
   boolean(otherwise: boolean): boolean {
     if (typeof this.json === 'boolean') return this.json;

@@ -34,12 +34,9 @@ export function readDigests(place: ReferencePlace): Digests {
 
 /** Reads a digest of `algorithm`, `0x` and lower-case hex. */
 export function readDigest(place: ReferencePlace, algorithm: HashAlgorithm): string {
-  const text = place.text();
   const digits = 2 * digestSize(algorithm);
-  if (text.length !== digits + 2 || !HEX_BYTES.test(text)) {
-    place.refuse(`must be a digest of ${algorithm}: 0x and ${digits} lower-case hex digits`);
-  }
-  return text.slice(2);
+  const pattern = new RegExp(`^0x[0-9a-f]{${digits}}$`);
+  return place.matching(pattern, `a digest of ${algorithm} (0x and ${digits} lower-case hex digits)`).slice(2);
 }
 
 export const readDigestList = (place: ReferencePlace): readonly Digests[] => place.items().map(readDigests);
@@ -56,18 +53,12 @@ function readSignature(place: ReferencePlace): string {
   return `${owner}:${readSignatureData(place.member('SignatureData' satisfies keyof SignatureJson))}`;
 }
 
-export function readOwner(place: ReferencePlace): string {
-  const owner = place.text().toLowerCase();
-  if (!GUID.test(owner)) place.refuse('must be a GUID as 77fa9abd-0359-4d32-bd60-28f4e78f784b');
-  return owner;
-}
+export const readOwner = (place: ReferencePlace): string =>
+  place.matching(GUID, 'a GUID in lower case (as 77fa9abd-0359-4d32-bd60-28f4e78f784b)');
 
 /** `0x` and hex, as it is there. */
-export function readSignatureData(place: ReferencePlace): string {
-  const data = place.text();
-  if (!HEX_BYTES.test(data)) place.refuse('must be 0x and lower-case hex digits, two for each byte');
-  return data;
-}
+export const readSignatureData = (place: ReferencePlace): string =>
+  place.matching(HEX_BYTES, 'bytes (0x and two lower-case hex digits for each)');
 
 /** Digests by PCR, as `{"9": [{"sha256": "0x..."}]}`; absent is none. */
 export function readDigestsByPcr(

@@ -3,6 +3,7 @@ import type { HashAlgorithm } from '@keylime/core/digest';
 import { coveredData, hintBytes, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import { decodeEventLog } from '@keylime/event-log/decode';
 import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
+import { encodeImageLoad, PATH_END } from '@keylime/event-log/encode-data';
 import type { EventLog } from '@keylime/event-log/event';
 import { replayBank } from '@keylime/event-log/replay';
 import { type VerifiedEventLog, verifyEventLog } from '@keylime/event-log/verify';
@@ -127,8 +128,8 @@ export function referenceOf(boot: VerifiedEventLog): StrictReferenceJson {
     kernels: [
       {
         images: images.map(json),
-        ...(vmlinuz && { vmlinuz_plain_sha256: `0x${vmlinuz.digest}` }),
-        ...(initrd && { initrd_plain_sha256: `0x${initrd.digest}` }),
+        ...(vmlinuz && { [`vmlinuz_plain_${boot.bank}`]: `0x${vmlinuz.digest}` }),
+        ...(initrd && { [`initrd_plain_${boot.bank}`]: `0x${initrd.digest}` }),
         ...(lines[0] !== undefined && { kernel_cmdline: lines[0].replace(/[^\w ]/g, '\\$&') }),
         ...(loadOptions && { load_options: json(loadOptions) }),
       },
@@ -143,3 +144,49 @@ export function isNamed(event: MeasuredEvent, name: string): boolean {
   const hint = hintData(event);
   return hint.kind === 'shim_variable' && hint.name === name;
 }
+
+/** The boot of the machine with Secure Boot, had it measured `change` of its events; `at` counts as in the log. */
+export function changed(
+  change: (events: EventToEncode[], at: (index: number) => EventToEncode) => readonly EventToEncode[],
+): VerifiedEventLog {
+  const events = eventsOf(vectorLog('debian12-secureboot-vm'));
+  return bootOf(
+    change(events, (index) => {
+      const event = events[index - 1];
+      if (event === undefined) throw new RangeError(`the log has no event ${index}`);
+      return event;
+    }),
+  );
+}
+
+export const without = (...indexes: readonly number[]): VerifiedEventLog =>
+  changed((events) => events.filter((_, i) => !indexes.includes(i + 1)));
+
+export const replacing = (index: number, event: EventToEncode): VerifiedEventLog =>
+  changed((events) => events.with(index - 1, event));
+
+export const inserting = (index: number, ...added: readonly EventToEncode[]): VerifiedEventLog =>
+  changed((events) => events.toSpliced(index - 1, 0, ...added));
+
+export const appending = (...added: readonly EventToEncode[]): VerifiedEventLog =>
+  changed((events) => [...events, ...added]);
+
+/** An event with the digests of `of`. */
+export const measured = (
+  pcr: number,
+  type: EventToEncode['type'],
+  data: Uint8Array,
+  of: Uint8Array = data,
+): EventToEncode => ({ pcr, type, data, measured: of });
+
+export const grub = (prefix: string, text: string): EventToEncode =>
+  measured(8, 'EV_IPL', Buffer.from(`${prefix}${text}\0`), Buffer.from(text));
+
+export const file = (path: string, content: string): EventToEncode =>
+  measured(9, 'EV_IPL', Buffer.from(`${path}\0`), Buffer.from(content));
+
+export const image = (content: string): EventToEncode =>
+  measured(4, 'EV_EFI_BOOT_SERVICES_APPLICATION', encodeImageLoad(PATH_END), Buffer.from(content));
+
+/** The command line of the machine with Secure Boot, as GRUB measured it. */
+export const LINE = '/boot/vmlinuz root=LABEL=ROOT rw console=ttyS0 ima_policy=tcb ima_hash=sha256 quiet';
