@@ -17,6 +17,7 @@ import { DEFAULT_CA_OPTIONS } from '@keylime/pki/ca-options';
 import { issueCaCertificate } from '@keylime/pki/issue';
 import { freePort } from '@keylime/service/free-port';
 import { type Swtpm, startSwtpm } from '@keylime/software-tpm/swtpm';
+import { startTpmMultiplexer } from '@keylime/software-tpm/tpm-multiplexer';
 import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
 
 export const AGENT_ID = 'd432fbb3-d2f1-4a97-9ef7-75bd81c00000';
@@ -35,6 +36,13 @@ export type Revocation = { readonly msg: string; readonly signature: string };
 /** The agent as a process on a software TPM, its CA, its registrar, and whoever signs revocations for it. */
 export type AttackedAgent = {
   readonly home: string;
+  /** Of its clients. */
+  readonly ca: TestCa;
+  readonly port: number;
+  /** Its TPM, for others than the agent. */
+  readonly tcti: string;
+  /** What it registered last. */
+  readonly registered: () => { readonly ak_tpm: string; readonly mtls_cert: string };
   /** Folder of the payload that counts. */
   readonly unzipped: string;
   readonly start: (settings?: Readonly<Record<string, string | number | boolean>>) => Promise<void>;
@@ -70,6 +78,8 @@ const PROGRAM = fileURLToPath(new URL('../../packages/agent/bin/keylime_agent.mj
 export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Promise<AttackedAgent> {
   const home = mkdtempSync(path.join(base, 'keylime-attacked-'));
   const tpm: Swtpm = await startSwtpm({ certificates: false });
+  const shared = await startTpmMultiplexer({ swtpm: { host: '127.0.0.1', port: tpm.port }, port: 0 });
+  const tcti = `swtpm:host=${shared.host},port=${shared.port}`;
   const registrar: TestRegistrar = await startTestRegistrar();
   const ca: TestCa = await testCa();
   const peer = await ca.issue({ commonNames: ['verifier'], purpose: 'clientAuth' });
@@ -93,7 +103,7 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
     const toml = Object.entries(options).map(([name, value]) => `${name} = ${JSON.stringify(value)}`);
     const file = path.join(home, 'agent.conf');
     writeFileSync(file, `[agent]\n${toml.join('\n')}\n`);
-    const env = { PATH: process.env.PATH, TCTI: tpm.tcti, KEYLIME_DIR: home, KEYLIME_AGENT_CONFIG: file };
+    const env = { PATH: process.env.PATH, TCTI: tcti, KEYLIME_DIR: home, KEYLIME_AGENT_CONFIG: file };
     output = '';
     child = spawn(process.execPath, [PROGRAM], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr]) {
@@ -146,6 +156,11 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
 
   let events = 0;
   const one: AttackedAgent = {
+    ...{ ca, port, tcti },
+    registered() {
+      const body = registrar.registered.at(-1)?.body ?? assert.fail('the agent did not register');
+      return { ak_tpm: body.aik_tpm, mtls_cert: body.mtls_cert ?? assert.fail('no certificate') };
+    },
     ...{ home, unzipped: path.join(home, 'secure', 'unzipped'), start, post, get, said, notifierCertificate, stranger },
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
@@ -184,6 +199,7 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
   t.after(async () => {
     await one.kill();
     await registrar.close();
+    await shared.close();
     await tpm.stop();
     const secure = path.join(home, 'secure');
     if (readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${secure} `)) execFileSync('umount', [secure]);

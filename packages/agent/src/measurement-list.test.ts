@@ -7,6 +7,9 @@ import { encodeUtf8 } from '@keylime/ima/list-text';
 import fc from 'fast-check';
 import { type ListPart, openMeasurementList } from './measurement-list.ts';
 
+/** A kernel that removes nothing: there is nothing to keep. */
+const NOT_KEPT = { read: () => assert.fail('read'), write: () => assert.fail('written') };
+
 const folder = mkdtempSync(join(tmpdir(), 'keylime-list-'));
 after(() => rmSync(folder, { recursive: true }));
 
@@ -29,7 +32,7 @@ function textOf(part: ListPart | undefined): string {
 function listOf(text: string | Uint8Array) {
   const path = newPath();
   writeFileSync(path, text);
-  return { path, list: openMeasurementList(path, unexpected) };
+  return { path, list: openMeasurementList(path, NOT_KEPT, unexpected) };
 }
 
 test('every entry number up to the count gives the list from there, and a larger one the whole list', async () => {
@@ -134,7 +137,7 @@ test('a list replaced while its pieces are on their way is still read to its end
 test('a list that is not there is reported once, and read as soon as it appears', async () => {
   const path = newPath();
   const codes: unknown[] = [];
-  const list = openMeasurementList(path, (cause) => codes.push((cause as NodeJS.ErrnoException).code));
+  const list = openMeasurementList(path, NOT_KEPT, (cause) => codes.push((cause as NodeJS.ErrnoException).code));
   assert.equal(await list.readFrom(0), undefined);
   assert.deepEqual(codes, ['ENOENT']);
   writeFileSync(path, entries(0, 1));

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decodeUtf8 } from '@keylime/ima/list-text';
 import { exclusive } from './exclusive.ts';
+import type { PositionFile } from './list-position.ts';
 import { OpenList } from './open-list.ts';
 import { isTrimmable, openTrimmedList } from './trimmed-list.ts';
 
@@ -25,7 +26,7 @@ export type MeasurementList = {
   /**
    * The list from entry `from` on, the whole list if it has fewer entries than `from`, or `undefined` if there is no list
    * that can be opened. Entries are lines; a last line without newline is sent but not counted, so that it comes again.
-   * @throws an `Error` with a system `code` if an open list cannot be read.
+   * @throws an `Error` with a system `code` if an open list cannot be read; AgentError `list_position_unknown`.
    */
   readonly readFrom: (from: number) => Promise<ListPart | undefined>;
   readonly close: () => void;
@@ -34,10 +35,14 @@ export type MeasurementList = {
 /**
  * The measurement list at `path` (`ascii_runtime_measurements`, one entry a line), opened at once so that it stays readable
  * after privileges are dropped; a list that cannot be opened is tried again at each reading. `unreadable` is told why, once
- * for each time that the list goes away.
+ * for each time that the list goes away. `position` is kept where records can be removed from the list.
  */
-export function openMeasurementList(path: string, unreadable: (cause: unknown) => void): MeasurementList {
-  if (isTrimmable(path)) return openTrimmedList(path, unreadable);
+export function openMeasurementList(
+  path: string,
+  position: PositionFile,
+  unreadable: (cause: unknown) => void,
+): MeasurementList {
+  if (isTrimmable(path)) return openTrimmedList(path, position, unreadable);
   const one = exclusive();
   let told = false;
 

@@ -10,6 +10,7 @@ import type { NonEmpty } from '@keylime/core/non-empty';
 import type { Log } from '@keylime/service/log';
 import { isTpmError } from '@keylime/tpm/response-code';
 import type { FastifyInstance, FastifyReply } from 'fastify';
+import { AgentError } from './agent-error.ts';
 import type { Attester } from './attester.ts';
 import type { BootLog } from './boot-log.ts';
 import type { Bootstrap } from './bootstrap.ts';
@@ -77,6 +78,10 @@ function versionRoutes(app: FastifyInstance, apiVersion: AgentApiVersion, servic
   const unable = (reply: FastifyReply, cause: unknown) => {
     // Of what a caller chooses, only the nonce can be too large for a TPM: its limit is the largest hash that it has.
     if (isTpmError(cause, 'TPM_RC_SIZE')) return badRequest(reply, 'Nonce is too long for this TPM');
+    if (cause instanceof AgentError && cause.code === 'list_position_unknown') {
+      log.error(cause.message);
+      return reply.code(409).send(failure(409, cause.message));
+    }
     log.error('Unable to retrieve quote', { reason: cause });
     return reply.code(500).send(failure(500, 'Unable to retrieve quote'));
   };

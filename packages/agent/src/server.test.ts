@@ -45,7 +45,11 @@ before(async () => {
   };
   const services = {
     ...{ agentId: parseAgentId('a') as AgentId, apiVersions: ['2.6'] as const, attester, payloadKeyPem: '', log },
-    measurementList: openMeasurementList(join(folder, 'list'), (cause) => assert.fail(String(cause))),
+    measurementList: openMeasurementList(
+      join(folder, 'list'),
+      { read: async () => undefined, write: async () => {} },
+      (cause) => assert.fail(String(cause)),
+    ),
     bootLog: { read: () => undefined, close: () => {} },
     bootstrap: {
       receiveU: () => good(undefined),

@@ -19,6 +19,7 @@ import { openBootstrap } from './bootstrap.ts';
 import { type BuiltInAction, openBuiltInActions } from './built-in-actions.ts';
 import { watchCertificate } from './certificate-watch.ts';
 import { deviceIdentitySettings } from './device-identity.ts';
+import { positionFile } from './list-position.ts';
 import { openMeasurementList } from './measurement-list.ts';
 import type { NatsSubscription } from './nats-revocations.ts';
 import { removeOthers, UNZIPPED } from './payload-files.ts';
@@ -33,6 +34,9 @@ import { tpmAttester } from './tpm-attester.ts';
 import { agentDataOf, closeKeys, openKeys, readEkCertificates } from './tpm-keys.ts';
 import type { TpmSettings } from './tpm-settings.ts';
 import { subscribeToRevocations } from './zmq-revocations.ts';
+
+/** Linux Documentation/admin-guide/sysctl/kernel.rst `random`; another one after each boot. */
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 
 export type RunningAgent = {
   readonly agentId: AgentId;
@@ -67,6 +71,7 @@ export async function startAgent(
     log.warn(`${what} cannot be opened and is left out of evidence`, { path, reason: cause });
   const measurementList = openMeasurementList(
     config.ima_ml_path,
+    positionFile(path.join(config.keylime_dir, 'measurement_list.json'), (await readFile(BOOT_ID, 'utf8')).trim(), log),
     unreadable('The IMA measurement list', config.ima_ml_path),
   );
   opened.defer(() => measurementList.close());

@@ -3,24 +3,36 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { openLog } from '@keylime/service/log';
+import { positionFile } from './list-position.ts';
 import { openMeasurementList } from './measurement-list.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'keylime-trimmed-'));
 after(() => rmSync(folder, { recursive: true }));
 
-const entry = (i: number) => `10 ${i.toString(16).padStart(40, '0')} ima-ng sha256:${'ab'.repeat(32)} /usr/bin/${i}\n`;
+const entry = (i: number) =>
+  `10 ${i.toString(16).padStart(40, '0')} ima-ng sha256:${'ab'.repeat(32)} ${i === 0 ? 'boot_aggregate' : `/usr/bin/${i}`}\n`;
 const entries = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => entry(from + i)).join('');
 const violation = `10 ${'0'.repeat(40)} ima-ng sha256:${'0'.repeat(64)} /var/log/x\n`;
 
 let files = 0;
 
-/** A tree as Linux 7.2 shows it, with what an administrator does to it. */
+/** A tree as Linux 7.2 shows it, with what an administrator does to it, and an agent that can be restarted. */
 function kernel(text: string) {
   const path = join(folder, `ascii-${files++}`);
   writeFileSync(path, text);
   writeFileSync(`${path}_staged`, '');
-  const list = openMeasurementList(path, (cause) => assert.fail(String(cause)));
+  const log = openLog({ name: 'test', level: 'info', destination: { write: (line) => assert.fail(line) } });
+  const open = (bootId: string) =>
+    openMeasurementList(path, positionFile(`${path}.json`, bootId, log), (cause) => assert.fail(String(cause)));
+  let list = open('this boot');
   return {
+    restart(bootId = 'this boot') {
+      list.close();
+      list = open(bootId);
+    },
+    position: `${path}.json`,
+    replace: (text: string) => writeFileSync(path, text),
     measure: (more: string) => appendFileSync(path, more),
     stage() {
       writeFileSync(`${path}_staged`, readFileSync(path));
@@ -86,4 +98,59 @@ test('violations of one file are alike, and are told apart by what is around the
   trim(2);
   measure(violation);
   assert.deepEqual(await read(5), [5, violation]);
+});
+
+test('an agent that was restarted goes on with the numbers that it had, whatever went meanwhile', async () => {
+  const { stage, remove, measure, trim, restart, read } = kernel(entries(0, 5));
+  await read(0);
+  restart();
+  assert.deepEqual(await read(3), [3, entries(3, 5)]);
+  stage();
+  restart();
+  measure(entries(5, 7));
+  remove();
+  restart();
+  assert.deepEqual(await read(5), [5, entries(5, 7)]);
+  restart();
+  trim(1);
+  measure(entries(7, 8));
+  assert.deepEqual(await read(7), [7, entries(7, 8)]);
+  assert.deepEqual(await read(0), [6, entries(6, 8)]);
+});
+
+test('where nobody counted what is gone there are no numbers, and the reason is said', async () => {
+  const { trim, restart, read } = kernel(entries(0, 5));
+  trim(2);
+  const refused = { code: 'list_position_unknown', message: /reboot the machine/ };
+  await assert.rejects(read(0), refused);
+  restart();
+  await assert.rejects(read(2), refused);
+});
+
+test('what was kept counts for its boot only, and a list that begins with a boot is whole', async () => {
+  const { trim, restart, replace, read, position } = kernel(entries(0, 5));
+  await read(0);
+  restart('the next boot');
+  replace(entries(0, 2));
+  assert.deepEqual(await read(0), [0, entries(0, 2)]);
+  trim(1);
+  restart('yet another boot');
+  await assert.rejects(read(0), { code: 'list_position_unknown' });
+  assert.match(readFileSync(position, 'utf8'), /"the next boot","nextEntry":2/);
+});
+
+test('of long lists the end is enough to go by, and of lines that are longer than that, too', async () => {
+  const long = `10 ${'1'.repeat(40)} ima-ng sha256:${'ab'.repeat(32)} /${'long'.repeat(5000)}\n`;
+  for (const last of [entries(2000, 2001), long]) {
+    const { trim, restart, measure, read, position } = kernel(entries(0, 2000) + last);
+    await read(0);
+    restart();
+    trim(1990);
+    measure(entries(2001, 2003));
+    assert.deepEqual(await read(2001), [2001, entries(2001, 2003)]);
+    trim(12);
+    restart();
+    assert.deepEqual(await read(0), [2002, entries(2002, 2003)]);
+    assert.ok(readFileSync(position).length < 40_000);
+  }
 });

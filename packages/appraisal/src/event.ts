@@ -75,7 +75,9 @@ export function failureEvent(failure: Failure): FailureEvent {
     case 'ima_entry_unexpected':
       return fatal(
         `${QUOTE}.invalid_ima_entry_nb`,
-        `The measurement list starts at entry ${failure.found}, entry ${failure.requested} was asked for`,
+        failure.found > failure.requested
+          ? `The measurement list starts at entry ${failure.found}, entry ${failure.requested} was asked for: records were removed from the kernel's list that this verifier has not judged, so reboot the machine`
+          : `The measurement list starts at entry ${failure.found}, entry ${failure.requested} was asked for`,
         { got: failure.found, expected: failure.requested },
       );
 
