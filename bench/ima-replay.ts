@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process';
 import { hash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { parseArgs, promisify } from 'node:util';
 import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
 import { decodeRuntimePolicy, EMPTY_RUNTIME_POLICY_TEXT, type RuntimePolicy } from '@keylime/policies/runtime-policy';
+import { findPython, NO_PYTHON } from './find-python.ts';
 
 const EXCLUDES = Array.from({ length: 1000 }, (_, i) => `/var/lib/containers/storage/${i}/.*`);
 
@@ -167,11 +167,6 @@ for _ in range(task["runs"] + 1):
 print(json.dumps(sorted(rates[1:])[task["runs"] // 2]))
 `;
 
-const findPython = (): string | undefined =>
-  [process.env.KEYLIME_PYTHON, 'test/interop/.installed/python/bin/python'].find(
-    (path) => path !== undefined && existsSync(path),
-  );
-
 async function python(path: string, { list, quotedPcr, policy }: Case, entries: number, runs: number): Promise<number> {
   const running = promisify(execFile)(path, ['-c', PYTHON]);
   running.child.stdin?.end(JSON.stringify({ list, policy, pcr: quotedPcr.toString('hex'), entries, runs }));
@@ -225,7 +220,7 @@ export async function run(args: readonly string[]): Promise<object> {
     },
     python:
       existing === undefined || existingFleet === undefined
-        ? { notRun: 'set KEYLIME_PYTHON to a Python that has the package keylime, or run npm run interop' }
+        ? NO_PYTHON
         : {
             entriesPerSecond: existing,
             ratio: Number((entriesPerSecond.listed / existing).toFixed(1)),

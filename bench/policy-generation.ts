@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, lstat, mkdir, mkdtemp, opendir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, mkdtemp, opendir, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { isDeepStrictEqual, parseArgs } from 'node:util';
+import { findPython, NO_PYTHON } from './find-python.ts';
 
 const PROGRAM = fileURLToPath(new URL('../packages/policy-tool/bin/keylime_policy.mjs', import.meta.url));
 
@@ -34,14 +35,17 @@ async function makeTree(root: string, wantedBytes: number): Promise<{ files: num
   return size;
 }
 
-/** Seconds that one run of the program takes, its start included. */
-async function generate(args: readonly string[]): Promise<number> {
+/** Seconds that one run of a program takes, its start included. */
+async function timed(program: string, args: readonly string[]): Promise<number> {
   const started = performance.now();
-  const child = spawn(process.execPath, [PROGRAM, 'create', 'runtime', ...args], {
-    stdio: ['ignore', 'ignore', 'inherit'],
+  // The existing tool warns of a configuration that it does not need.
+  const child = spawn(program, [...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let complaints = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaints += text;
   });
-  const [code] = await once(child, 'exit');
-  if (code !== 0) throw new Error(`keylime-policy ended with ${code}`);
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error(`${program} ended with ${code}: ${complaints}`);
   return Number(((performance.now() - started) / 1000).toFixed(2));
 }
 
@@ -53,6 +57,20 @@ async function dropPageCache(): Promise<boolean> {
   } catch {
     return false;
   }
+}
+
+const digestsOf = async (file: string): Promise<object> => JSON.parse(await readFile(file, 'utf8')).digests;
+
+/** The existing tool on the same tree, in the same states of the page cache; it takes files of root only, and must be root. */
+async function existing(root: string, output: string, ours: object): Promise<object> {
+  const python = findPython();
+  if (python === undefined) return NO_PYTHON;
+  if (process.getuid?.() !== 0) return { notRun: 'the existing tool wants to be run by root' };
+  const args = ['-m', 'keylime.cmd.keylime_policy', 'create', 'runtime', '--rootfs', root, '--output', output];
+  await dropPageCache();
+  const coldSeconds = await timed(python, args);
+  const secondSeconds = await timed(python, args);
+  return { coldSeconds, secondSeconds, sameDigests: isDeepStrictEqual(await digestsOf(output), ours) };
 }
 
 /**
@@ -69,12 +87,26 @@ export async function run(args: readonly string[]): Promise<object> {
     const root = values.rootfs ?? path.join(folder, 'root');
     const tree = values.rootfs === undefined ? await makeTree(root, Number(values.megabytes) * 1e6) : undefined;
     await sleep(SETTLE_MS);
-    const options = ['--rootfs', root, '--any-owner', '--cache', path.join(folder, 'cache'), '--output', '/dev/null'];
+    const output = path.join(folder, 'policy.json');
+    const generate = (...more: readonly string[]) =>
+      timed(process.execPath, [PROGRAM, 'create', 'runtime', '--rootfs', root, '--output', output, ...more]);
+    const owner = process.getuid?.() === 0 ? [] : ['--any-owner'];
+    const cached = [...owner, '--cache', path.join(folder, 'cache')];
     const pageCacheDropped = await dropPageCache();
-    const coldSeconds = await generate(options);
-    const secondSeconds = await generate(options);
-    const secondWithoutCacheSeconds = await generate([...options, '--no-cache']);
-    return { ...tree, pageCacheDropped, coldSeconds, secondSeconds, secondWithoutCacheSeconds };
+    const coldSeconds = await generate(...cached);
+    const secondSeconds = await generate(...cached);
+    const secondWithoutCacheSeconds = await generate(...owner, '--no-cache');
+    const digests = await digestsOf(output);
+    return {
+      benchmark: 'policy-generation',
+      ...(tree ?? { rootfs: 'as given' }),
+      digests: Object.keys(digests).length,
+      pageCacheDropped,
+      coldSeconds,
+      secondSeconds,
+      secondWithoutCacheSeconds,
+      python: await existing(root, path.join(folder, 'existing.json'), digests),
+    };
   } finally {
     await rm(folder, { recursive: true });
   }

@@ -36,7 +36,8 @@ export function openHashPool(threads = availableParallelism()): HashPool {
   }
 
   function spawn(): Worker {
-    const worker = new Worker(new URL('./hash-worker.ts', import.meta.url));
+    // What the options of this process say about its input (--eval) does not go for threads.
+    const worker = new Worker(new URL('./hash-worker.ts', import.meta.url), { execArgv: [] });
     all.add(worker);
     worker.on('message', (answer: HashAnswer) => {
       const job = busy.get(worker);
