@@ -7,6 +7,7 @@ import { hintBytes } from '@keylime/event-log/coverage';
 import { decodeEventLog } from '@keylime/event-log/decode';
 import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
 import { encodeVariable } from '@keylime/event-log/encode-data';
+import { example } from '@keylime/measured-boot/example';
 import type { StrictReferenceJson } from '@keylime/measured-boot/reference-json';
 import { strict } from '@keylime/measured-boot/strict';
 import { folder, runTool, type ToolRun, writeFiles } from '../tool.fixture.ts';
@@ -240,4 +241,35 @@ test('no reference state is made of a boot that cannot be told', async (t) => {
   assert.match(stderr, /whose PCR 9 is unknown: .* --current-cmdline/);
   const usage = await runTool(['predict', '-e', INSECURE, '--cmdline', 'quiet', '-o', next]);
   assert.equal(usage.code, 2);
+});
+
+test('a reference state of the policy example has the members that verifiers of every version read', async (t) => {
+  const made = await reference('--policy', 'example', '-e', SECURE);
+  const { kernels, digests } = await reference('-e', SECURE);
+  assert.deepEqual(Object.keys(made), [
+    ...['has_secureboot', 'scrtm_and_bios', 'pk', 'kek', 'db', 'dbx', 'vendor_db', 'mokdig', 'mokxdig', 'kernels'],
+  ]);
+  assert.deepEqual(
+    made.kernels,
+    kernels.map(({ digests: _, ...known }) => known),
+  );
+  assert.notEqual(digests, undefined);
+  assert.deepEqual(judgeReference(example, made, decodeEventLog(readFileSync(SECURE)), 'sha256'), []);
+  assert.notDeepEqual(judgeReference(example, made, decodeEventLog(withLine(`${LINE} audit=0`)), 'sha256'), []);
+
+  const other = await create('-i', '--policy', 'example', '-e', INSECURE);
+  assert.equal(other.code, 1);
+  assert.match(other.stderr, /make this one with --policy strict/);
+  const locality = { pcr: 0, type: 'EV_NO_ACTION', data: Buffer.from('StartupLocality\0\0') } as const;
+  const refused = await create(
+    '--policy',
+    'example',
+    '-e',
+    fileOf(
+      t,
+      changed((events) => [locality, ...events]),
+    ),
+  );
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /event 1 \(EV_NO_ACTION, PCR 0: .*\): remark unexpected/);
 });

@@ -6,6 +6,7 @@ import { ToolError } from '../tool-error.ts';
 import { readBootChain } from './boot-chain.ts';
 import { viewEvents } from './event-view.ts';
 import { eventWords } from './event-words.ts';
+import { exampleShape } from './example-shape.ts';
 import { judgeReference } from './judge-reference.ts';
 import { mergeReferences } from './merge-references.ts';
 import type { Prediction } from './predict.ts';
@@ -41,12 +42,13 @@ export function createMeasuredBoot(logs: readonly NamedLog[], options: CreateOpt
   });
   const all = [...(base === undefined ? [] : [base]), ...made];
   const reference = all.reduce(mergeReferences);
-  const [bank = 'sha256'] = banks;
   let refused = 0;
   for (const each of logs) {
-    for (const violation of judgeReference(policy, reference, each.log, bank)) {
-      refused++;
-      log.error(`${each.name}: ${violationLine(violation, each.log)}`);
+    for (const bank of banks) {
+      for (const violation of judgeReference(policy, reference, each.log, bank)) {
+        refused++;
+        log.error(`${each.name}: ${bank}: ${violationLine(violation, each.log)}`);
+      }
     }
   }
   if (refused > 0 && !force) {
@@ -95,7 +97,7 @@ function completed(
   source: ReferenceSource,
   { policy, banks, listed }: CreateOptions,
 ): StrictReferenceJson {
-  if (policy.name !== 'strict') return reference;
+  if (policy.name === 'example') return exampleShape(reference);
   const [bank = 'sha256'] = banks;
   // The firmware's own applications are no part of a kernel's chain.
   const { firmwareApplications } = readBootChain(viewEvents(source.log));
