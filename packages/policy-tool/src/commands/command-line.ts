@@ -1,6 +1,8 @@
 import { escapeControls, type Log, openLog } from '@keylime/service/log';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Writer } from '../files.ts';
+import { printableJson } from '../printable.ts';
+import { type Paint, paintFor } from '../table.ts';
 
 /** The process around the command. */
 export type Environment = {
@@ -17,6 +19,8 @@ export type Answers = Environment & {
   /** Lines on stdout; names in them come from files of others and cannot make one line look like several. */
   readonly print: (lines: readonly string[]) => void;
   readonly printJson: (value: object) => void;
+  /** Lines with colours, where stdout is a terminal; `paint` makes the texts in them as safe as `print` does. */
+  readonly printPainted: (linesOf: (paint: Paint) => readonly string[]) => void;
   /** Makes the command end with 1: it did its work, and the answer is no. */
   readonly refuse: () => void;
 };
@@ -27,9 +31,8 @@ export type Json = { readonly json?: boolean };
 export type Keys = { readonly key?: readonly string[] };
 
 export function openAnswers(environment: Environment, refuse: () => void): Answers {
-  const { stdout, stderr, now } = environment;
-  const print = (lines: readonly string[]) =>
-    void stdout.write(lines.map((line) => `${escapeControls(line)}\n`).join(''));
+  const { stdout, stderr, now, env } = environment;
+  const write = (lines: readonly string[]) => void stdout.write(lines.map((line) => `${line}\n`).join(''));
   return {
     ...environment,
     logOf: ({ verbose }) =>
@@ -39,8 +42,9 @@ export function openAnswers(environment: Environment, refuse: () => void): Answe
         destination: stderr,
         now: () => now().getTime(),
       }),
-    print,
-    printJson: (value) => void stdout.write(`${JSON.stringify(value, undefined, 2)}\n`),
+    print: (lines) => write(lines.map(escapeControls)),
+    printJson: (value) => write([printableJson(value)]),
+    printPainted: (linesOf) => write(linesOf(paintFor(stdout, env))),
     refuse,
   };
 }

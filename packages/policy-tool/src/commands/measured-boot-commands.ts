@@ -1,12 +1,10 @@
 import type { Command } from 'commander';
 import { KERNEL_EVENT_LOG, readEventLog } from '../measured-boot/event-log-file.ts';
-import { printableJson } from '../measured-boot/printable.ts';
 import { eventLogLines, reportEventLog } from '../measured-boot/show-event-log.ts';
-import { paintFor } from '../measured-boot/table.ts';
 import { type Answers, addCommand, type Json } from './command-line.ts';
 
 /** `show event-log`. */
-export function addShowEventLog(show: Command, { print, stdout, env }: Answers): void {
+export function addShowEventLog(show: Command, { printJson, printPainted }: Answers): void {
   addCommand(
     show,
     'event-log',
@@ -19,6 +17,7 @@ export function addShowEventLog(show: Command, { print, stdout, env }: Answers):
       // `show` has an option --json, too, and takes it wherever it stands.
       const { json, pcrs } = command.optsWithGlobals<Json & { readonly pcrs?: boolean }>();
       const report = reportEventLog(await readEventLog(file));
-      print(json ? [printableJson(report)] : eventLogLines(report, paintFor(stdout, env), pcrs ?? false));
+      if (json) printJson(report);
+      else printPainted((paint) => eventLogLines(report, paint, pcrs ?? false));
     });
 }

@@ -11,9 +11,7 @@ import {
   reportPrediction,
   reportUnifiedKernel,
 } from '../measured-boot/prediction-report.ts';
-import { printableJson } from '../measured-boot/printable.ts';
 import { readReference } from '../measured-boot/reference-file.ts';
-import { paintFor } from '../measured-boot/table.ts';
 import { ToolError } from '../tool-error.ts';
 import { type Answers, addCommand, each, type Json, type Output, type Verbose, verboseOption } from './command-line.ts';
 import { type ReferenceCommandOptions, readReferenceOptions, referenceOptions } from './reference-options.ts';
@@ -54,7 +52,7 @@ export function addPredict(program: Command, answers: Answers): void {
     .action(async (options: PredictOptions) => runPredict(options, answers));
 }
 
-async function runPredict(options: PredictOptions, { print, stdout, env, logOf }: Answers): Promise<void> {
+async function runPredict(options: PredictOptions, { printJson, printPainted, stdout, logOf }: Answers): Promise<void> {
   const { eventlogFile, log, json, output, referenceState } = options;
   if ((output === undefined) !== (referenceState === undefined)) {
     throw new ToolError('usage', '--reference-state and --output are of use together');
@@ -77,7 +75,8 @@ async function runPredict(options: PredictOptions, { print, stdout, env, logOf }
   if (output !== '-') show(reportPrediction(prediction, unifiedKernel));
 
   function show(report: PredictionReport): void {
-    print(json ? [printableJson(report)] : predictionLines(report, paintFor(stdout, env)));
+    if (json) printJson(report);
+    else printPainted((paint) => predictionLines(report, paint));
   }
 }
 

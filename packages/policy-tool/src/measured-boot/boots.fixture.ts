@@ -9,12 +9,15 @@ export const BANKS: readonly HashAlgorithm[] = ['sha1', 'sha256'];
 /** An image that is unlike others with another text. */
 export const imageOf = (text: string): Buffer => writePeImage([{ name: '.text', content: Buffer.from(text) }]);
 
-/** A unified kernel image for systemd-stub 252. */
-export const unifiedOf = (sections: { readonly [name: string]: string | Buffer }): Buffer => {
+/** Sections of a unified kernel image. */
+export type Sections = { readonly [name: string]: string | Buffer };
+
+/** A unified kernel image for a release of systemd-stub. */
+export const unifiedOf = (sections: Sections, release = '252'): Buffer => {
   const all = Object.entries(sections).map(
     ([name, content]): SectionToWrite => ({ name, content: Buffer.from(content) }),
   );
-  return writePeImage([stubMagic('252'), ...all]);
+  return writePeImage([stubMagic(release), ...all]);
 };
 
 const imageLoad = (image: Buffer, path?: string): EventToEncode => {
@@ -102,7 +105,7 @@ export function stubLog({ kernel, initrd, commandLine }: StubBoot, isLogged: boo
 const ORDER = ['.linux', '.osrel', '.cmdline', '.initrd', '.pcrpkey'];
 
 /** The log of a boot of a unified kernel image, whose files `sections` are, and of what a loader passes to it. */
-export function unifiedLog(sections: { readonly [name: string]: string | Buffer }, passed?: string): Buffer {
+export function unifiedLog(sections: Sections, passed?: string): Buffer {
   const inOrder = ORDER.flatMap((name) => {
     const content = sections[name];
     return content === undefined ? [] : [{ name, content: Buffer.from(content) }];

@@ -122,7 +122,8 @@ export function sectionContent({ bytes }: PeImage, { name, memorySize, file }: P
   return content.length === memorySize ? content : Buffer.concat([content], memorySize);
 }
 
-const LARGEST_SECTION = 0x7fff_ffff;
+/** Bytes of a section in memory, zeros included. */
+const LARGEST_SECTION = 2 ** 30;
 
 /**
  * What firmware measures of an image: its hash without what a signature changes (Microsoft, Windows Authenticode Portable

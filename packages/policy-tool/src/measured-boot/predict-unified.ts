@@ -1,4 +1,5 @@
-import { encodeUtf16 } from '@keylime/event-log/encode-data';
+import { hintData } from '@keylime/event-log/coverage';
+import { encodeNumber, encodeUtf16 } from '@keylime/event-log/encode-data';
 import type { BootEvent } from '@keylime/event-log/event';
 import { EVENT_TYPES } from '@keylime/event-log/event-type';
 import type { BootChain } from './boot-chain.ts';
@@ -20,9 +21,36 @@ export function predictUnified(edit: LogEdit, chain: BootChain, update: KernelUp
       changeEvent(edit, event.event, 'kernel of the image', (bank) => authenticodeDigest(linux, bank));
     }
   }
+  changeProfile(edit, next);
   changeSections(edit, chain, next);
   changeInitrd(edit, chain, next);
   changeCommandLine(edit, chain, update, next);
+}
+
+const PROFILE_PCR = 12;
+const PROFILE_TAG = 0x13aed6db;
+
+/** systemd-stub measures the number of a profile other than the first, before any other thing (systemd 257, measure_profile). */
+function changeProfile(edit: LogEdit, { profile }: UnifiedKernel): void {
+  const number = encodeUtf16(`${profile}\0`);
+  const data = Buffer.concat([encodeNumber(PROFILE_TAG, 4), encodeNumber(number.length, 4), number]);
+  const now = edit.log.events.find((event) => {
+    const hint = hintData(event);
+    return hint.kind === 'tag' && hint.meaning === 'systemd_uki_profile';
+  });
+  if (now !== undefined && profile === 0) edit.removed.add(now.index);
+  else if (now !== undefined) changeEvent(edit, now, `profile ${profile}`, hashOf(number), data);
+  else if (profile > 0 && edit.log.events.some(({ pcr }) => pcr === PROFILE_PCR)) {
+    edit.unknown.set(
+      PROFILE_PCR,
+      'whether the number of the profile is measured before or after what the log has cannot be told',
+    );
+  } else if (profile > 0) {
+    const { banks, events } = edit.log;
+    const digests = new Map(banks.map((bank) => [bank, hashOf(number)(bank)]));
+    const event = { pcr: PROFILE_PCR, type: EVENT_TYPES.EV_EVENT_TAG, data, digests };
+    edit.added.push({ after: events.length - 1, event, what: `profile ${profile}` });
+  }
 }
 
 /** Puts the sections of `next` in the place of those that the log has. */

@@ -5,8 +5,10 @@ import { type TestContext, test } from 'node:test';
 import { digest, digestSize, extend } from '@keylime/core/digest';
 import { decodeEventLog } from '@keylime/event-log/decode';
 import { replayEventLog } from '@keylime/event-log/replay';
+import fc from 'fast-check';
 import { folder, runTool, writeFiles } from '../tool.fixture.ts';
 import { BANKS, type GrubBoot, grubLog, imageOf, stubLog, unifiedLog, unifiedOf } from './boots.fixture.ts';
+import { stubMagic, writePeImage } from './pe-image.fixture.ts';
 import type { PredictionReport } from './prediction-report.ts';
 import { vectorFile } from './vectors.fixture.ts';
 
@@ -181,6 +183,25 @@ test('PCR 9 is unknown where systemd-stub adds files to the initrd', async (t) =
   assert.equal(pcrs.sha256?.[11], pcrsOf(unifiedLog({ ...NEW_SECTIONS, '.pcrpkey': 'key' })).sha256?.[11]);
 });
 
+test('another profile of a unified kernel image changes PCR 11, and PCR 12 by its number', async (t) => {
+  const uki = unifiedOf({ ...NEW_SECTIONS, '.profile': 'ID=main' }, '257');
+  const args = ['-e', 'log', '--uki', 'uki', '--profile'];
+  const { pcrs } = await predict(t, { log: unifiedLog(NEW_SECTIONS), uki }, ...args, '0');
+  assert.equal(pcrs.sha256?.[12], undefined);
+  const both = writePeImage([
+    stubMagic('257'),
+    ...Object.entries(NEW_SECTIONS).map(([name, content]) => ({ name, content: Buffer.from(content) })),
+    { name: '.profile', content: Buffer.from('ID=main') },
+    { name: '.profile', content: Buffer.from('ID=debug') },
+  ]);
+  const second = await predict(t, { log: unifiedLog(NEW_SECTIONS), uki: both }, ...args, '1');
+  const number = digest('sha256', Buffer.from('1\0', 'utf16le'));
+  assert.equal(second.pcrs.sha256?.[12], extend('sha256', Buffer.alloc(32), number).toString('hex'));
+  assert.notEqual(second.pcrs.sha256?.[11], pcrs.sha256?.[11]);
+  const passed = await predict(t, { log: unifiedLog(NEW_SECTIONS, 'quiet'), uki: both }, ...args, '1');
+  assert.ok('12' in passed.unknown);
+});
+
 test('PCR 11 of a unified kernel image is told without a log', async (t) => {
   const { pcrs, banks } = await predict(t, { uki: unifiedOf(NEW_SECTIONS) }, '--no-log', '--uki', 'uki');
   assert.deepEqual(banks, ['sha1', 'sha256', 'sha384', 'sha512']);
@@ -231,4 +252,26 @@ test('for a person the values come by bank, with events and notes', async (t) =>
   const { stdout } = await runTool(['predict', ...args]);
   assert.match(stdout, /^PCR 4 +event 7 +[0-9a-f]{64} +kernel$/m);
   assert.match(stdout, /^PCRs of sha256 that change:\n +4 [0-9a-f]{64}\n +9 [0-9a-f]{64}$/m);
+});
+
+test('mutated logs are put an update into or refused, whatever is in them', async (t) => {
+  const original = readFileSync(SECURE);
+  const directory = folder(t);
+  const log = path.join(directory, 'log');
+  const mutation = fc.tuple(fc.nat(original.length - 1), fc.uint8Array({ minLength: 1, maxLength: 8 }));
+  await fc.assert(
+    fc.asyncProperty(fc.array(mutation, { minLength: 1, maxLength: 12 }), async (all) => {
+      const bytes = Buffer.from(original);
+      for (const [at, content] of all) bytes.set(content.subarray(0, bytes.length - at), at);
+      writeFiles(directory, { log: bytes });
+      for (const command of [
+        ['predict', '-e', log, '--cmdline', 'quiet', '--initrd', log],
+        ['create', 'measured-boot', '-i', '-e', log],
+      ]) {
+        const { code, stdout, stderr } = await runTool(command);
+        assert.ok(code === 0 || (stdout === '' && stderr.includes('keylime-policy: ')), stderr);
+      }
+    }),
+    { numRuns: 60 },
+  );
 });

@@ -1,7 +1,7 @@
 import type { HashAlgorithm } from '@keylime/core/digest';
+import { type Paint, tableLines } from '../table.ts';
 import { hasDigest, type LogEdit } from './log-edit.ts';
 import type { Prediction } from './predict.ts';
-import { type Paint, tableLines } from './table.ts';
 import { phasePcrs, sectionsPcr, type UnifiedKernel } from './unified-kernel.ts';
 
 type PcrValues = { readonly [pcr: string]: string };

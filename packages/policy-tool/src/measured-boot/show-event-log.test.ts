@@ -5,10 +5,10 @@ import { test } from 'node:test';
 import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
 import { encodeImageLoad, encodeVariable } from '@keylime/event-log/encode-data';
 import fc from 'fast-check';
+import { paintFor } from '../table.ts';
 import { folder, runTool, type ToolRun, writeFiles } from '../tool.fixture.ts';
 import { readEventLog } from './event-log-file.ts';
 import type { EventLogReport } from './show-event-log.ts';
-import { paintFor } from './table.ts';
 import { vectorFile } from './vectors.fixture.ts';
 
 const SECURE = vectorFile('debian12-secureboot-vm', 'bios.bin');

@@ -1,11 +1,11 @@
 import type { EventLog, EventProblem } from '@keylime/event-log/event';
 import { replayEventLog } from '@keylime/event-log/replay';
+import { type Cell, type Paint, tableLines } from '../table.ts';
 import { readBootChain } from './boot-chain.ts';
 import { type EventRow, eventRow, problemLine } from './event-row.ts';
 import { type EventView, viewEvents } from './event-view.ts';
 import { eventWords } from './event-words.ts';
 import { type SecureBootSummary, summarizeSecureBoot } from './secure-boot.ts';
-import { type Cell, type Paint, tableLines } from './table.ts';
 
 /** All that `show event-log` tells, as JSON. Digests and PCR values in lower-case hex. */
 export type EventLogReport = {

@@ -30,6 +30,7 @@ const CHOSEN_BY_MACHINE: readonly string[] = ['.dtbauto', '.efifw'];
 /** A unified kernel image, as one of its profiles. */
 export type UnifiedKernel = {
   readonly image: PeImage;
+  readonly profile: number;
   /** Release of systemd-stub, as 252; `undefined` if the image does not tell it. */
   readonly stubRelease: number | undefined;
   /** What is measured into PCR 11: of each section first the name with a NUL, then the content. */
@@ -75,6 +76,7 @@ export function readUnifiedKernel(image: PeImage, name: string, profile = 0): Un
   }
   return {
     image,
+    profile,
     stubRelease,
     // A section without bytes counts as none.
     measured: known.flatMap((section) => {
