@@ -46,7 +46,8 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
   await Promise.all(makers);
   // The agent keeps payloads in memory, and only root could mount some.
   const keylimeDir = await mkdtemp(join(existsSync(MEMORY) ? MEMORY : tmpdir(), `keylime-up-${machine.name}-`));
-  opened.defer(() => removeKeylimeDir(keylimeDir));
+  opened.defer(() => rm(keylimeDir, { recursive: true, force: true }));
+  opened.defer(() => forgetSecrets(keylimeDir));
   const port = await freePort();
   const config = join(machine.folder, 'agent.conf');
   const quoted = JSON.stringify; // TOML's basic strings
@@ -94,6 +95,7 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
     status: () => site.operator.read(verifier, `/v2.6/agents/${id}`),
     async reboot(changes) {
       await service.stop();
+      await forgetSecrets(keylimeDir); // memory does not outlive a machine that is switched off
       await machine.reboot(changes);
       ({ service } = await start());
     },
@@ -102,7 +104,8 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
 }
 
 /** An agent of root's has mounted memory there if `MEMORY` is none. */
-async function removeKeylimeDir(folder: string): Promise<void> {
-  await execute('umount', [join(folder, 'secure')], {});
-  await rm(folder, { recursive: true, force: true });
+async function forgetSecrets(keylimeDir: string): Promise<void> {
+  const secure = join(keylimeDir, 'secure');
+  await execute('umount', [secure], {});
+  await rm(secure, { recursive: true, force: true });
 }

@@ -1,18 +1,18 @@
 import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { boundProblems } from './bounds.ts';
 import { untilToldToEnd } from './ending.ts';
-import { enrol, tamper } from './story.ts';
-import { startTrial, type Trial } from './trial.ts';
+import { lookAround } from './look-around.ts';
+import { tellStory } from './tell.ts';
+import { startTrial } from './trial.ts';
 
 const HELP = `Usage: npm run up [-- OPTIONS]
 
-Starts registrar, verifier and three machines on software TPMs, attests them, runs something unknown on one, and shows how
-it is caught.
+Starts a registrar, a verifier and three machines on software TPMs, hands them their secrets, attests them, tampers with two
+of them, and shows how they are caught.
 
-  --check              do the whole story without a person, then stop; exit status 0 only if all of it happened
+  --check              do the whole story without a person, then stop; exit status 0 only if all of it happened, in time
   --json               print one JSON object with the times (with --check)
   --patience FACTOR    with --check, how many times as long as promised everything may take (default 1)
   --interval SECONDS   time between two attestations (default 0.25)
@@ -23,7 +23,17 @@ it is caught.
 
 const MACHINES = ['alpha', 'beta', 'gamma'] as const;
 
-async function main(): Promise<void> {
+type Options = {
+  readonly check: boolean;
+  readonly json: boolean;
+  readonly patience: number;
+  readonly interval: number;
+  readonly folder: string;
+  readonly keep: boolean;
+};
+
+/** @throws Error for the person who typed the command */
+function readOptions(): Options | 'help' {
   const { values } = parseArgs({
     options: {
       check: { type: 'boolean', default: false },
@@ -35,74 +45,71 @@ async function main(): Promise<void> {
       help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) return void process.stdout.write(HELP);
-  const quoteIntervalSeconds = Number(values.interval);
-  if (!(quoteIntervalSeconds >= 0.05 && quoteIntervalSeconds <= 3600)) {
-    throw new Error('--interval takes seconds from 0.05 to 3600.');
-  }
+  if (values.help) return 'help';
+  const interval = Number(values.interval);
+  if (!(interval >= 0.05 && interval <= 3600)) throw new Error('--interval takes seconds from 0.05 to 3600.');
   const patience = Number(values.patience);
   if (!(patience >= 1 && patience <= 1000)) throw new Error('--patience takes a number from 1 to 1000.');
-  const say = values.json ? () => {} : (text: string) => process.stdout.write(`${text}\n`);
-  const folder = resolve(values.folder);
+  return { ...values, interval, patience, folder: resolve(values.folder) };
+}
 
+/** What is wrong with what happened, one line each; nothing if it is as it should be. */
+async function run(
+  options: Options,
+  say: (text: string) => void,
+  tell: (result: object) => void,
+): Promise<readonly string[]> {
+  const { folder, check } = options;
   const ended = untilToldToEnd();
-  try {
-    await using trial = await startTrial({ folder, quoteIntervalSeconds, machines: MACHINES, say });
-    const told = story(trial, say, values.check);
-    const result = await Promise.race([told, ended, trial.broken]);
-    if (result instanceof Error) throw result;
-    if (result !== 'ended') {
-      const problems = values.check ? boundProblems(result, patience) : [];
-      if (values.json) process.stdout.write(`${JSON.stringify({ ok: problems.length === 0, problems, ...result })}\n`);
-      for (const problem of problems) process.stderr.write(`up: ${problem}\n`);
-      if (problems.length > 0) process.exitCode = 1;
-      if (!values.check) {
-        say('Everything keeps running; Ctrl-C stops it.');
-        const end = await Promise.race([ended, trial.broken]);
-        if (end instanceof Error) throw end;
-      }
-    }
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    if (values.json) process.stdout.write(`${JSON.stringify({ ok: false, error: message })}\n`);
-    process.stderr.write(`up: ${message}\nLogs: ${join(folder, 'logs')}\n`);
-    process.exitCode = 1;
-    return;
+  await using trial = await startTrial({ folder, quoteIntervalSeconds: options.interval, machines: MACHINES, say });
+  const told = await Promise.race([tellStory(trial, say, check), ended, trial.broken]);
+  if (told instanceof Error) throw told;
+  if (told === 'ended') return check ? ['interrupted'] : [];
+  if (check) {
+    const problems = boundProblems(told, options.patience);
+    tell({ ok: problems.length === 0, ...rounded(told), problems });
+    return problems;
   }
-  if (!values.keep) await rm(folder, { recursive: true, force: true });
+  for (const line of await lookAround(trial)) say(line);
+  const end = await Promise.race([ended, trial.broken]);
+  if (end instanceof Error) throw end;
+  return [];
 }
 
-async function story(trial: Trial, say: (text: string) => void, hurry: boolean) {
-  const ms = (value: number) => `${Math.round(value)} ms`;
-  const { attesters } = trial;
-  const [tampered] = attesters;
-  if (tampered === undefined) throw new Error('there is no machine');
-  say(`✓ Registered: the registrar knows ${attesters.length} machines by their TPMs (${ms(tampered.registeredMs)})`);
-  let enrolled = { enrolled_ms: 0, first_pass_ms: 0, bootstrap_ms: 0 };
-  for (const attester of attesters.toReversed()) {
-    enrolled = await enrol(trial, attester);
-    say(
-      `✓ Enrolled ${attester.machine.name} (${ms(enrolled.enrolled_ms)}); it has its secrets after ${ms(enrolled.bootstrap_ms)}`,
-    );
-  }
-  if (!hurry) {
-    for (let seconds = 5; seconds > 0; seconds--) {
-      const { attestation_count: count } = (await tampered.status()) ?? {};
-      say(`  attested ${count} times; something unknown runs in ${seconds} s`);
-      await sleep(1000);
-    }
-  }
-  const caught = await tamper(trial, tampered);
-  say(`✗ Caught: ${caught.message}`);
-  say(
-    `  ${ms(caught.detected_ms)} after it was measured, reported ${ms(caught.notified_ms)} later (${caught.event_id})`,
+const rounded = (times: object): object =>
+  Object.fromEntries(
+    Object.entries(times).map(([name, value]) => [
+      name,
+      typeof value === 'number' ? Math.round(value * 10) / 10 : value,
+    ]),
   );
-  return { registered_ms: round(tampered.registeredMs), ...rounded(enrolled), ...caught };
+
+async function main(): Promise<number> {
+  const options = readOptions();
+  if (options === 'help') {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const { json, keep, folder } = options;
+  const print = (text: string) => void process.stdout.write(`${text}\n`);
+  const tell = (result: object) => json && print(JSON.stringify(result));
+  let problems: readonly string[];
+  try {
+    problems = await run(options, json ? () => {} : print, tell);
+  } catch (error) {
+    problems = [error instanceof Error ? error.message : String(error), `Logs: ${join(folder, 'logs')}`];
+    tell({ ok: false, error: problems[0] });
+    for (const problem of problems) process.stderr.write(`up: ${problem}\n`);
+    return 1;
+  }
+  if (!keep) await rm(folder, { recursive: true, force: true });
+  for (const problem of problems) process.stderr.write(`up: ${problem}\n`);
+  return problems.length === 0 ? 0 : 1;
 }
 
-const round = (value: number): number => Math.round(value * 10) / 10;
-const rounded = <T extends Readonly<Record<string, number>>>(times: T) =>
-  Object.fromEntries(Object.entries(times).map(([name, value]) => [name, round(value)])) as Record<keyof T, number>;
-
-await main();
-process.exit();
+try {
+  process.exit(await main());
+} catch (error) {
+  process.stderr.write(`up: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}

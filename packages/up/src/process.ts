@@ -14,8 +14,10 @@ export type Service = {
 };
 
 /** The file that starts one of the programs of this repository. */
-export const programOf = (name: 'verifier' | 'registrar' | 'agent' | 'tenant' | 'ca'): string =>
-  fileURLToPath(new URL(`../../${name}/bin/keylime_${name}.mjs`, import.meta.url));
+export const programOf = (name: 'verifier' | 'registrar' | 'agent' | 'tenant' | 'ca' | 'policy'): string => {
+  const folder = name === 'policy' ? 'policy-tool' : name;
+  return fileURLToPath(new URL(`../../${folder}/bin/keylime_${name}.mjs`, import.meta.url));
+};
 
 const KILL_AFTER_MS = 15_000;
 /** Ctrl-C goes to all programs of a terminal at once: they may end a moment before they are told to. */

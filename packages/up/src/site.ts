@@ -75,6 +75,8 @@ export async function startSite(options: SiteOptions): Promise<Site> {
       name,
       port,
       `[verifier]\nuuid = ${name}\nport = ${port}\nquote_interval = ${quoteIntervalSeconds}\n` +
+        // A machine that starts again is asked every second for a minute.
+        'retry_interval = 1\nmax_retries = 60\nmeasured_boot_policy_name = strict\n' +
         database +
         `[revocations]\nenabled_revocation_notifications = ['agent', 'webhook', 'crl']\n` +
         `webhook_url = https://127.0.0.1:${webhookPort}/\ncrl_dir = ${join(folder, CA_FOLDER)}\n`,

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Boot } from '@keylime/software-tpm/boot';
 import type { Attester } from './attester.ts';
 import { runtimePolicyOf } from './machine.ts';
 import { hasNoted, isDecrypted, isInstalled, isRevoked } from './payload.ts';
@@ -33,6 +34,16 @@ export type Caught = {
   readonly message: string;
 };
 
+export type BootCaught = {
+  /** From the moment that the agent was there again until the verifier's verdict could be read. */
+  readonly boot_detected_ms: number;
+  readonly boot_event_id: string;
+  readonly boot_message: string;
+  /** The event that the policy refuses: its index in the boot log, and what it says. */
+  readonly boot_event: number;
+  readonly boot_found: string;
+};
+
 /** Between two questions to a verifier, which has other things to do. */
 const ASK_MS = 20;
 const CATCH_WITHIN_MS = 30_000;
@@ -42,11 +53,12 @@ const UNKNOWN = '/usr/local/bin/unknown';
  * Enrols a machine with a payload and a policy that allows what it runs now; waits until it passes and the script of the
  * payload has run.
  */
-export async function enrol({ site, payload, broken }: Trial, attester: Attester): Promise<Enrolled> {
+export async function enrol({ site, payload, bootReference, broken }: Trial, attester: Attester): Promise<Enrolled> {
   const { id, machine, verifier, keylimeDir, status } = attester;
   const policyFile = join(machine.folder, 'policy.json');
   await writeFile(policyFile, await runtimePolicyOf(machine));
   const options = ['--runtime-policy', policyFile, '--cert', payload.caDir, '--include', payload.includeDir];
+  options.push('--mb-policy', bootReference);
   const startedAt = performance.now();
   const since = () => performance.now() - startedAt;
   const adding = site.tenant(['-c', 'add', '-u', id, '-t', '127.0.0.1', ...options], verifier).then((added) => {
@@ -97,6 +109,30 @@ export async function tamper(trial: Trial, { id, machine, verifier, status }: At
     peer_notified_ms: Math.max(...actedAtMs) - measuredAtMs,
     event_id: String(eventId),
     message: String(message),
+  };
+}
+
+/** Switches a machine off and on with `changes` of what it boots, and waits until that is found. */
+export async function bootOtherwise(
+  { site, broken }: Trial,
+  { id, machine, status, reboot }: Attester,
+  changes: Partial<Boot>,
+): Promise<BootCaught> {
+  await reboot(changes);
+  const startedAt = performance.now();
+  const within = { broken, timeoutMs: CATCH_WITHIN_MS };
+  const fails = async () => (await status())?.attestation_status === 'FAIL';
+  await until(fails, `the boot of ${machine.name} to be detected`, { ...within, pollMs: ASK_MS });
+  const boot_detected_ms = performance.now() - startedAt;
+  const reports = async () => site.webhook.received.find(isAbout(id));
+  const { event_id: eventId, context } = (await until(reports, 'the boot to be reported', within)).message;
+  const { message, index, got } = JSON.parse(String(context)) as { readonly [name: string]: unknown };
+  return {
+    boot_detected_ms,
+    boot_event_id: String(eventId),
+    boot_message: String(message),
+    boot_event: Number(index),
+    boot_found: String(got),
   };
 }
 

@@ -4,6 +4,7 @@ import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
 import { type Attester, startAttester } from './attester.ts';
 import { startMachine } from './machine.ts';
 import { type Payload, preparePayload, writeCaSettings } from './payload.ts';
+import { execute, programOf } from './process.ts';
 import { type Site, type SiteOptions, startSite } from './site.ts';
 
 /** The whole system on one machine: what an operator runs, machines with software TPMs and their agents, a payload. */
@@ -11,6 +12,8 @@ export type Trial = {
   readonly site: Site;
   readonly attesters: readonly Attester[];
   readonly payload: Payload;
+  /** What the machines may boot, as a reference state of the policy `strict`. */
+  readonly bootReference: string;
   /** Resolves with the reason if one of the programs ends by itself. */
   readonly broken: Promise<Error>;
   /** Stops everything, for `await using`. */
@@ -46,7 +49,9 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
   void site.broken.then(resolve);
 
   say('Starting their agents');
-  const attesters = await all(
+  const bootReference = join(folder, 'boot.json');
+  const [, ...attesters] = await all(
+    writeBootReference(machines[0]?.bootLog ?? '', bootReference),
     ...machines.map((machine, n) => {
       const verifier = Math.floor((n * verifiers) / names.length);
       const started = startAttester(site, machine, { id: agentIdOf(n), verifier, broken: resolve });
@@ -54,7 +59,14 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
     }),
   );
   const stopping = opened.move();
-  return { site, attesters, payload, broken, [Symbol.asyncDispose]: () => stopping.disposeAsync() };
+  return { site, attesters, payload, bootReference, broken, [Symbol.asyncDispose]: () => stopping.disposeAsync() };
+}
+
+/** What a machine in good order boots is what all may boot. */
+async function writeBootReference(bootLog: string, file: string): Promise<void> {
+  const args = ['create', 'measured-boot', '--eventlog-file', bootLog, '--output', file];
+  const made = await execute(process.execPath, [programOf('policy'), ...args], {});
+  if (made.code !== 0) throw new Error(`keylime-policy ${args.join(' ')} failed:\n${made.output}`);
 }
 
 const kept =
