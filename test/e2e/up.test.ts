@@ -18,7 +18,7 @@ function up(
   });
 }
 
-test('npm run up -- --check --json: registered, enrolled, attested, tampered with, detected, notified and acted upon by peers', async () => {
+test('npm run up -- --check --json: registered, enrolled, attested, tampered with, detected, notified, acted upon by peers, and another boot caught', async () => {
   const parent = await mkdtemp(join(tmpdir(), 'up-'));
   const folder = join(parent, 'trial');
   try {
@@ -33,13 +33,17 @@ test('npm run up -- --check --json: registered, enrolled, attested, tampered wit
       'bootstrap_ms',
       'detected_ms',
       'notified_ms',
+      'reported_ms',
       'peer_notified_ms',
+      'boot_detected_ms',
     ]) {
       assert.equal(typeof result[name], 'number', name);
     }
     assert.ok(!Number.isNaN(Date.parse(String(result.tamper_at))));
     assert.equal(result.event_id, 'ima.validation.ima-ng.not_in_allowlist');
     assert.equal(result.message, 'File not found in allowlist: /usr/local/bin/unknown');
+    assert.equal(result.boot_event_id, 'measured_boot.policy_strict');
+    assert.equal(result.boot_found, '/boot/vmlinuz root=LABEL=ROOT ro init=/bin/sh');
     // What holds secrets is for its owner only.
     const secret = /(-private\.pem|\.sqlite(-wal)?|private\.yml)$/;
     for (const file of await readdir(folder, { recursive: true })) {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { boundProblems } from './bounds.ts';
 
-const GOOD = { bootstrap_ms: 500, detected_ms: 1, reported_ms: 2, peer_notified_ms: 1000 };
+const GOOD = { bootstrap_ms: 500, detected_ms: 1, reported_ms: 2, peer_notified_ms: 1000, boot_detected_ms: 3 };
 
 test('times within the bounds are no problem, and the bounds themselves are within', () => {
   assert.deepEqual(boundProblems(GOOD, 1), []);

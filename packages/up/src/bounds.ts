@@ -8,6 +8,8 @@ export const BOUNDS = {
   reported_ms: 1000,
   /** To the actions of the other machines. */
   peer_notified_ms: 1000,
+  /** From the start of an agent after another boot to the verdict; a machine that is away is asked every second. */
+  boot_detected_ms: 3000,
 } as const;
 
 /**
