@@ -25,7 +25,7 @@ export type ExampleReference = {
   readonly mokList: readonly Digests[];
   readonly mokListX: readonly Digests[];
   readonly kernels: readonly ExampleKernel[];
-  /** Of `strict`'s members the one that is heeded: names decide in PCRs 8 and 9 where it lists nothing, and nobody vouches for them. */
+  /** By PCR, of `strict`'s members: for commands and files of GRUB names decide where these list nothing. */
   readonly digests: ReadonlyMap<number, readonly Digests[]>;
 };
 
@@ -44,6 +44,7 @@ export const decodeExampleReference = (json: unknown): Parsed<ExampleReference, 
 function readExampleReference(root: ReferencePlace): ExampleReference {
   const secureBoot = root.member('has_secureboot').boolean(true);
   const database = (name: DatabaseName) => readSignatures(root.member(name));
+  const kernels = root.member('kernels').alternatives();
   return {
     secureBoot,
     firmware: root
@@ -57,12 +58,22 @@ function readExampleReference(root: ReferencePlace): ExampleReference {
     vendorDb: readSignatures(root.member('vendor_db'), true),
     mokList: readDigestList(root.member('mokdig')),
     mokListX: readDigestList(root.member('mokxdig')),
-    kernels: root
-      .member('kernels')
-      .alternatives()
-      .map((place) => readExampleKernel(place, secureBoot)),
-    digests: readDigestsByPcr(root.member('digests'), STRICT_PCRS),
+    kernels: kernels.map((place) => readExampleKernel(place, secureBoot)),
+    digests: readListed(root, kernels),
   };
+}
+
+/** What the reference state lists in all, and each of its kernels: of a PCR that a kernel says nothing of, names decide. */
+function readListed(root: ReferencePlace, kernels: readonly ReferencePlace[]): ExampleReference['digests'] {
+  const read = (place: ReferencePlace) => readDigestsByPcr(place.member('digests'), STRICT_PCRS);
+  const [common, ofKernels] = [read(root), kernels.map(read)];
+  const listed = new Map<number, readonly Digests[]>();
+  for (const pcr of STRICT_PCRS) {
+    const lists = ofKernels.map((each) => each.get(pcr));
+    const isListed = common.has(pcr) || lists.every((list) => list !== undefined);
+    if (isListed) listed.set(pcr, [...(common.get(pcr) ?? []), ...lists.flatMap((list) => list ?? [])]);
+  }
+  return listed;
 }
 
 function readExampleKernel(place: ReferencePlace, secureBoot: boolean): ExampleKernel {

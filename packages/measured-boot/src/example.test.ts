@@ -125,6 +125,11 @@ test('attack: the good command line with the digest of another, as a command, or
 test('attack: the evil initrd is called a file of GRUB, and the good one is extended after the boot', () => {
   const boot = changed((events, at) => [...events.with(46, file('/boot/grub2/x', 'evil')), at(47)]);
   assert.deepEqual(reasons(boot, NEW), ['file_unexpected']);
+  const { 9: files, ...others } = NEW.digests ?? {};
+  const [kernel] = NEW.kernels;
+  const ofKernel = { ...NEW, digests: others, kernels: [{ ...kernel, digests: { 9: files ?? [] } }] };
+  assert.deepEqual(judge(SECURE, ofKernel), []);
+  assert.deepEqual(reasons(boot, ofKernel), ['file_unexpected']);
   // A reference state of older tools has no list of such files: their names decide, as in the existing verifier.
   assert.deepEqual(reasons(boot, OLD), []);
 });
