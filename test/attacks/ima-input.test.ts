@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { digest } from '@keylime/core/digest';
+import { parseImaLine } from '@keylime/ima/entry';
+import { encodeUtf8 } from '@keylime/ima/list-text';
 import { type AttackedVerifier, GET_QUOTE, INVALID_QUOTE, startAttackedVerifier } from './verifier-harness.ts';
 
 /*
@@ -9,9 +12,31 @@ import { type AttackedVerifier, GET_QUOTE, INVALID_QUOTE, startAttackedVerifier 
  */
 let verifier: AttackedVerifier;
 before(async () => {
-  verifier = await startAttackedVerifier();
+  verifier = await startAttackedVerifier({ process: true });
 });
 after(() => verifier?.stop());
+
+/** DER SEQUENCEs in each other. */
+function nested(depth: number): Buffer {
+  let bytes: Buffer = Buffer.alloc(0);
+  for (let i = 0; i < depth; i++) {
+    const length = bytes.length < 0x80 ? Buffer.of(bytes.length) : Buffer.of(0x82, bytes.length >> 8, bytes.length);
+    bytes = Buffer.concat([Buffer.of(0x30), length, bytes]);
+  }
+  return bytes;
+}
+
+/** The line with the hash of its fields, if it can be read, so that what is in them is looked at. */
+function withRightHash(line: string): string {
+  const parsed = parseImaLine(encodeUtf8(line.trimEnd()));
+  return parsed.ok ? line.replace(H, digest('sha1', parsed.value.templateInput).toString('hex')) : line;
+}
+
+const spki = ({ publicKey }: { readonly publicKey: KeyObject }): Buffer =>
+  publicKey.export({ format: 'der', type: 'spki' });
+const DSA_KEY = spki(generateKeyPairSync('dsa', { modulusLength: 1024, divisorLength: 160 }));
+const X25519_KEY = spki(generateKeyPairSync('x25519'));
+const bufferDigest = (bytes: Buffer): string => `sha256:${digest('sha256', bytes).toString('hex')}`;
 
 const H = '1'.repeat(40);
 const D = `sha256:${'ab'.repeat(32)}`;
@@ -45,6 +70,14 @@ const lines: readonly (readonly [what: string, line: string])[] = [
     `10 ${H} ima-buf sha256:${digest('sha256', Buffer.from('30820122', 'hex')).toString('hex')} .ima 30820122\n`,
   ],
   ['metadata without end', `10 ${H} evm-sig ${D} /a 05 security.ima ffffffff 00 1 1 1\n`],
+  ['an appended signature of half a megabyte', `10 ${H} ima-modsig ${D} /a  ${D} ${'30'.repeat(500_000)}\n`],
+  ['an appended signature nested without end', `10 ${H} ima-modsig ${D} /a  ${D} ${nested(200).toString('hex')}\n`],
+  ['an appended signature that says it is longer', `10 ${H} ima-modsig ${D} /a  ${D} 3084ffffffff\n`],
+  ['an appended signature that is no hexadecimal', `10 ${H} ima-modsig ${D} /a  ${D} xyz\n`],
+  ['a digest for what is appended that is none', `10 ${H} ima-modsig ${D} /a  sha256:zz 30\n`],
+  ['a key of DSA', `10 ${H} ima-buf ${bufferDigest(DSA_KEY)} .ima ${DSA_KEY.toString('hex')}\n`],
+  ['a key on Curve25519', `10 ${H} ima-buf ${bufferDigest(X25519_KEY)} .ima ${X25519_KEY.toString('hex')}\n`],
+  ['a buffer of half a megabyte', `10 ${H} ima-buf ${D} name ${'00'.repeat(500_000)}\n`],
   ['user ids beyond all', `10 ${H} evm-sig ${D} /a 05 security.ima 01000000 00 99999999999 1 1\n`],
   ['nothing but a line of another kind', 'X'.repeat(100_000)],
 ];
@@ -53,7 +86,7 @@ for (const [n, [what, line]] of lines.entries()) {
   test(`[MUST] a line with ${what} is a failure of the list`, async () => {
     const agent = await verifier.agent(`input-${n}`);
     agent.lie({});
-    agent.machine.append(line, Buffer.alloc(32, n));
+    agent.machine.append(withRightHash(line), Buffer.alloc(32, n));
     await verifier.enrol(agent);
     const status = await verifier.until(agent.id, ({ operational_state }) => operational_state > GET_QUOTE);
     assert.equal(status.operational_state, INVALID_QUOTE);
@@ -63,6 +96,15 @@ for (const [n, [what, line]] of lines.entries()) {
     assert.ok(JSON.stringify(status).length < 20_000, 'what is told of it is bounded');
   });
 }
+
+test('keys of unknown kinds are refused as such, not by the hash of their line', async () => {
+  const events = await Promise.all(
+    lines.map(async ([what], n) =>
+      what.startsWith('a key ') ? (await verifier.status(`input-${n}`)).last_event_id : [],
+    ),
+  );
+  assert.deepEqual(events.flat(), ['ima.invalid_key', 'ima.invalid_key']);
+});
 
 test('none of this was a fault of the service', () => {
   assert.doesNotMatch(verifier.log(), /fault of this service|"level":50|internal\.verifier/);

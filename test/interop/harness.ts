@@ -17,6 +17,7 @@ export type Combination = Readonly<Record<Part, Maker>>;
 
 /** One site: registrar, verifier, an agent on its machine with a software TPM, and the tenant at hand. */
 export type Site = {
+  readonly combination: Combination;
   readonly agentId: string;
   readonly ports: Ports;
   readonly servicesFolder: string;
@@ -169,6 +170,7 @@ async function layOut(
     await waitFor(`the ${part} answers`, probe, { timeoutMs: 60_000, program: await start(part, env.services) });
   };
   return {
+    combination,
     agentId: settings.agentId,
     ports,
     servicesFolder: settings.servicesFolder,

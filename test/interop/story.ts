@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openSite, type Site, type SiteOptions } from './harness.ts';
+import { type Combination, openSite, type Site, type SiteOptions } from './harness.ts';
 import { PARTS } from './launchers.ts';
 import { type Finished, logTail, waitFor } from './processes.ts';
 
@@ -31,15 +31,31 @@ const KNOWN: ReadonlyMap<string, string> = new Map(
   ['boot_aggregate', '/usr/bin/sh', '/usr/lib/libc.so.6'].map((path) => [path, sha256(path)]),
 );
 
-const runtimePolicy = (allowed: ReadonlyMap<string, string>) => ({
+/** A key that nobody has signed with: it has to go through all programs and be taken. */
+const SIGNATURE_KEYS = {
+  pubkeys: [
+    'MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEFOoNhXDpHbUAqVmVuhYLFNXjdynvNA/f2WtlF7KhEV7WJZjM/qx2K7fZ1l+1OHFUQMFKpTUA58J6mlG1XgtABQ==',
+  ],
+  keyids: [0x93a5d39b],
+};
+
+/** Rules for devices; the existing verifier's schema refuses them, though its code has them. */
+const DM_POLICY = {
+  version: 1,
+  match_on: 'name',
+  rules: { rootfs: { required: false, table_load: { name: 'rootfs', num_targets: 0, targets: [] } } },
+};
+
+/** Every member that the verifier takes, filled. */
+const runtimePolicy = (allowed: ReadonlyMap<string, string>, { verifier }: Combination) => ({
   meta: { version: 1, generator: 3, timestamp: '2026-01-02 03:04:05.000000' },
   release: 0,
   digests: Object.fromEntries([...allowed].map(([path, digest]) => [path, [digest]])),
   excludes: ['^/tmp/.*$'],
-  keyrings: {},
-  ima: { ignored_keyrings: [], log_hash_alg: 'sha1', dm_policy: null },
-  'ima-buf': {},
-  'verification-keys': '',
+  keyrings: { '.ima': [sha256('a key')] },
+  ima: { ignored_keyrings: ['.machine'], log_hash_alg: 'sha1', dm_policy: verifier === 'ours' ? DM_POLICY : null },
+  'ima-buf': { kernel_info: [sha256('a buffer')] },
+  'verification-keys': JSON.stringify(SIGNATURE_KEYS),
 });
 
 /** Files that what comes with a payload writes. */
@@ -146,7 +162,7 @@ const steps: readonly StoryStep[] = [
     step: 'tenant addruntimepolicy, listruntimepolicy, showruntimepolicy',
     run: async (site, folder) => {
       const file = join(folder, 'policy.json');
-      await writeFile(file, JSON.stringify(runtimePolicy(KNOWN)));
+      await writeFile(file, JSON.stringify(runtimePolicy(KNOWN, site.combination)));
       const named = ['--runtime-policy-name', POLICY];
       await prints(site, ['-c', 'addruntimepolicy', ...named, '--runtime-policy', file], CREATED);
       await prints(site, ['-c', 'listruntimepolicy'], `'runtimepolicy names': ['${POLICY}']`);
@@ -286,7 +302,10 @@ const steps: readonly StoryStep[] = [
     step: 'tenant updateruntimepolicy, reactivate: PASS again',
     run: async (site, folder) => {
       const file = join(folder, 'wider-policy.json');
-      await writeFile(file, JSON.stringify(runtimePolicy(new Map([...KNOWN, [UNKNOWN_FILE, UNKNOWN_DIGEST]]))));
+      await writeFile(
+        file,
+        JSON.stringify(runtimePolicy(new Map([...KNOWN, [UNKNOWN_FILE, UNKNOWN_DIGEST]]), site.combination)),
+      );
       const before = attestations(await verifierRecord(site));
       const update = ['-c', 'updateruntimepolicy', '--runtime-policy-name', POLICY, '--runtime-policy', file];
       await prints(site, update, CREATED);
