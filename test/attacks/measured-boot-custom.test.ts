@@ -22,8 +22,8 @@ after(() => verifier?.stop());
 const PCRS = replayBank(decodeEventLog(GOOD_LOG), 'sha256');
 
 /** An agent of a machine in good order. */
-async function booted(id: string): Promise<LyingAgent> {
-  const agent = await verifier.agent(id);
+async function booted(id: string, at = verifier): Promise<LyingAgent> {
+  const agent = await at.agent(id);
   agent.lie({
     quote: (truth) => agent.ak.quote({ ...truth, pcrs: new Map([...(truth.pcrs ?? []), ...PCRS]) }),
     results: (truth) => ({ ...truth, mb_measurement_list: GOOD_LOG.toString('base64') }),
@@ -102,6 +102,36 @@ test('[MUST] PCRs that the log does not lead to fail before the policy is asked'
     { ...agent, truthful: () => 0 },
     { event: 'measured_boot.invalid_pcr_0', message: /PCR 0/ },
   );
+});
+
+test('a module may be anywhere and use the packages that read events', async () => {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'keylime-boot-policies-'));
+  const text = `import { coveredData } from '@keylime/event-log/coverage';
+    const secureBoot = (event) => {
+      const data = coveredData(event);
+      return data?.kind === 'variable' && data.name === 'SecureBoot' && data.value.on;
+    };
+    const evaluate = (log, wanted) => (log.events.some(secureBoot) === wanted ? [] : [{ reason: 'secure_boot_other' }]);
+    const decodeReference = ({ secure_boot: value }) => ({ ok: true, value });
+    export const policies = [{ name: 'secure-boot', pcrs: [7], decodeReference, evaluate }];`;
+  await writeFile(path.join(folder, 'secure-boot.mjs'), text);
+  const imports = { measured_boot_imports: `['${path.join(folder, 'secure-boot.mjs')}']` };
+  const other = await startAttackedVerifier({ settings: { ...imports, measured_boot_policy_name: 'secure-boot' } });
+  try {
+    for (const [id, wanted, status] of [
+      ['on', true, 'PASS'],
+      ['off', false, 'FAIL'],
+    ] as const) {
+      const agent = await booted(id, other);
+      const reference = { mb_policy: JSON.stringify({ secure_boot: wanted }), runtime_policy: '' };
+      await other.enrol(agent, { ...reference, tpm_policy: '{"mask": "0x0"}' });
+      await other.until(id, ({ attestation_status }) => attestation_status === status);
+    }
+    assert.equal((await other.status('off')).last_event_id, 'measured_boot.policy_secure-boot');
+  } finally {
+    await other.stop();
+    await rm(folder, { recursive: true });
+  }
 });
 
 /** What a verifier says that does not start. */

@@ -102,6 +102,8 @@ test('[MUST] a machine that boots another log than it serves is caught after the
   assert.equal(last_event_id, 'measured_boot.invalid_pcr_8');
   const failed = last_failures.map(({ event_id }) => event_id);
   assert.deepEqual(failed, ['measured_boot.invalid_pcr_8', 'measured_boot.invalid_pcr_9'], 'every PCR is told');
+  const line = `For PCR 9 and hash sha256 the boot event log has value '[0-9a-f]{64}' but the agent ${MACHINE_ID} returned '`;
+  assert.match(verifier.log(), new RegExp(line), '[compat] what suites of the field look for');
 });
 
 test('a machine that is started again in good order passes again, its new boot judged', async () => {

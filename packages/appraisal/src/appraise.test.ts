@@ -8,6 +8,7 @@ import { SIMULATED_BOOT_AGGREGATE, simulatedAgent } from '@keylime/testing/simul
 import { softwareAk } from '@keylime/testing/software-ak';
 import { appraise, type Expectation } from './appraise.ts';
 import { decodePullEvidence, isEvidence, type PullEvidence } from './evidence.ts';
+import type { BootExpectation } from './measured-boot.ts';
 import type { Progress } from './progress.ts';
 
 const ak = softwareAk({ encryption: 'ecc256' });
@@ -230,24 +231,72 @@ test('without a transport key, sent or known, there is nothing to bind', () => {
   assert.deepEqual(kindsOf(round({}, ({ pubkey: _, ...rest }) => rest)), ['transport_key_missing']);
 });
 
+const BOOT: BootExpectation = {
+  reference: { rules: 'any', text: '{"a": 1}', checksum: 'c' },
+  pcrs: [0, 7],
+  evaluate: 'once',
+};
+const withBootLog = (results: Record<string, unknown>) => ({ ...results, mb_measurement_list: 'AAAA' });
+const bootExpectation = { mask: 0x4ff, measuredBoot: BOOT };
+
+test('[MUST] a boot that is to be judged is a question, and no round without its answer passes', () => {
+  const { question, ...unasked } = bootRound();
+  assert.match(question.key, /^[0-9a-f]{64}$/);
+  const accepted = unasked.again({ ...BOOT, verdict: { key: question.key, failures: [] } });
+  assert.equal(accepted.verdict, 'affirming');
+  assert.equal(accepted.verdict === 'affirming' && accepted.progress.boot, question.key);
+  const failures = [{ kind: 'measured_boot_log_not_base64' } as const];
+  const refused = unasked.again({ ...BOOT, verdict: { key: question.key, failures } });
+  assert.deepEqual(kindsOf(refused), ['measured_boot_log_not_base64']);
+  assert.equal(refused.verdict === 'contraindicated' && refused.progress.boot, undefined);
+  assert.equal(unasked.again({ ...BOOT, verdict: { key: 'another', failures: [] } }).verdict, 'boot_unjudged');
+});
+
+test('[MUST] a quote that is refused asks no policy anything', () => {
+  const other = softwareAk({ encryption: 'ecc256' });
+  const forged = other.quote({ nonce: Buffer.from(NONCE), mask: 0x4ff, bindingPublicKeyPem: transportKeyPem });
+  const { round } = attester();
+  const result = round(bootExpectation, (results) => withBootLog({ ...results, quote: forged }));
+  assert.deepEqual(kindsOf(result), ['quote_signature_invalid']);
+});
+
+test('[MUST] a boot without a log fails, together with whatever else does', () => {
+  const { agent, round } = attester();
+  agent.measure('/opt/x', Buffer.from('x'));
+  assert.deepEqual(kindsOf(round(bootExpectation)), ['measured_boot_log_missing', 'ima_path_unknown']);
+});
+
+/** A round whose boot is a question, and the same again with other expectations of the boot. */
+function bootRound() {
+  const agent = simulatedAgent({ ak, encAlg: 'ecc256', signAlg: 'ecdsa', transportKeyPem });
+  const answer = agent.integrityQuote({ nonce: NONCE, mask: 0x4ff, partial: false, entry: 0 });
+  const evidence = decodePullEvidence(withBootLog(answer) as never) as PullEvidence;
+  const again = (measuredBoot: BootExpectation) =>
+    appraise(evidence, { ...plainExpectation, mask: 0x4ff, measuredBoot }, { nextEntry: 0 });
+  const first = again(BOOT);
+  assert.ok(first.verdict === 'boot_unjudged');
+  return { question: first.question, again };
+}
+
+const plainExpectation: Expectation = {
+  nonce: NONCE,
+  mask: IMA_MASK,
+  requestedEntry: 0,
+  ak: ak.public,
+  akKey: ak.publicKey,
+  accepted: { hash: ['sha256'], encryption: ['ecc'], signing: ['ecdsa'] },
+  tpmPolicy: tpmPolicy('{"mask": "0x400"}'),
+  runtimePolicy: known,
+  violations: 'accept',
+};
+
 test('the same evidence, expectation and progress give the same result', () => {
   const agent = simulatedAgent({ ak, encAlg: 'ecc256', signAlg: 'ecdsa', transportKeyPem });
   const evidence = decodePullEvidence(
     agent.integrityQuote({ nonce: NONCE, mask: IMA_MASK, partial: false, entry: 0 }) as never,
   ) as PullEvidence;
-  const expectation: Expectation = {
-    nonce: NONCE,
-    mask: IMA_MASK,
-    requestedEntry: 0,
-    ak: ak.public,
-    akKey: ak.publicKey,
-    accepted: { hash: ['sha256'], encryption: ['ecc'], signing: ['ecdsa'] },
-    tpmPolicy: tpmPolicy('{"mask": "0x400"}'),
-    runtimePolicy: known,
-    violations: 'accept',
-  };
   assert.deepEqual(
-    appraise(evidence, expectation, { nextEntry: 0 }),
-    appraise(evidence, expectation, { nextEntry: 0 }),
+    appraise(evidence, plainExpectation, { nextEntry: 0 }),
+    appraise(evidence, plainExpectation, { nextEntry: 0 }),
   );
 });

@@ -223,12 +223,7 @@ export function openEngine(parts: EngineParts): Engine {
     for (const { eventId, context } of agent.lastFailures) {
       log.warn(`${context.message ?? eventId}`, { ...fields, event: eventId });
     }
-    const imaFailures = agent.lastFailures.filter(({ eventId }) => eventId.startsWith('ima.validation.')).length;
-    if (imaFailures > 0) {
-      // [compat] Suites of the field look for this text.
-      const modes = `Number of failures in modes: ImaNg ${imaFailures}.`;
-      log.error(`IMA ERRORS: Some entries couldn't be validated. ${modes}`, fields);
-    }
+    for (const text of fieldTexts(agent)) log.error(text, fields);
     if (nextDelayMs === undefined) log.warn(`Agent ${agent.id} failed, stopping polling`, { event: agent.lastEventId });
   }
 
@@ -306,4 +301,18 @@ function expectationsOf(
     violations,
     extendMode: agent.imaExtendMode ?? extendMode,
   };
+}
+
+/** [compat] What suites of the field look for in the log. */
+function fieldTexts({ id, hashAlg, lastFailures }: Agent): readonly string[] {
+  const imaFailures = lastFailures.filter(({ eventId }) => eventId.startsWith('ima.validation.')).length;
+  const modes = `Number of failures in modes: ImaNg ${imaFailures}.`;
+  const bootPcrs = lastFailures.filter(({ eventId }) => eventId.startsWith('measured_boot.invalid_pcr_'));
+  return [
+    ...(imaFailures > 0 ? [`IMA ERRORS: Some entries couldn't be validated. ${modes}`] : []),
+    ...bootPcrs.map(({ context: { pcr, expected, got } }) => {
+      const values = `the boot event log has value '${expected}' but the agent ${id} returned '${got}'`;
+      return `For PCR ${pcr} and hash ${hashAlg} ${values}`;
+    }),
+  ];
 }

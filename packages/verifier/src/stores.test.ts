@@ -87,6 +87,7 @@ for (const [engine, url] of [
           quoteProgress: { matched: 3, length: 4 },
           bootTime: 99,
           policyChecksum: 'abc',
+          boot: 'def',
         },
       };
       const saved = await agents.saveRound(agent, record, []);
@@ -118,6 +119,34 @@ for (const [engine, url] of [
       await agents.remove(shared.id);
       assert.equal(await policies.find('with-own'), undefined);
       assert.equal((await policies.find('shared policy'))?.name, 'shared policy');
+    });
+
+    test('measured-boot policies: of null and text, in use until the last agent is gone, own ones go with theirs', async () => {
+      const mbPolicies = sqlPolicyStore(db, group.submit, 'mb_policies');
+      const policy = { name: 'mb', text: null, checksum: 'c', rules: null };
+      assert.equal(await mbPolicies.create(policy), true);
+      assert.equal(await mbPolicies.create({ ...policy, text: '{}' }), false);
+      assert.deepEqual(await mbPolicies.find('mb'), policy);
+      const changed = { ...policy, text: '{"a": 1}', rules: 'strict', checksum: 'd' };
+      assert.equal(await mbPolicies.replace(changed), true);
+      assert.equal(await mbPolicies.replace({ ...changed, name: 'none' }), false);
+      assert.deepEqual(await mbPolicies.find('mb'), changed);
+      const enrolWith = async (name: string, mbPolicyName: string) => {
+        const agent: Agent = { ...sampleAgent(name), verifierId: 'mine', runtimePolicyName: name, mbPolicyName };
+        await group.submit(async (trx) => {
+          await insertPolicy(trx, 'runtime_policies', { name, text: '{}', checksum: 'c', generator: 3 });
+          await insertPolicy(trx, 'mb_policies', { name: mbPolicyName, text: null, checksum: 'c', rules: null });
+          await insertAgent(trx, agent);
+        });
+        return agent;
+      };
+      const [shared, own] = [await enrolWith('mb-shared', 'mb'), await enrolWith('mb-own', 'mb-own')];
+      assert.equal((await agents.find(own.id))?.mbPolicyName, 'mb-own');
+      assert.deepEqual(await mbPolicies.remove('mb'), { usedBy: 'mb-shared' });
+      for (const { id } of [shared, own]) assert.equal(await agents.remove(id), true);
+      assert.deepEqual(await mbPolicies.listNames(), ['mb']);
+      assert.equal(await mbPolicies.remove('mb'), 'removed');
+      assert.equal(await mbPolicies.remove('mb'), 'unknown');
     });
 
     test('agents of another verifier name are not seen', async () => {
