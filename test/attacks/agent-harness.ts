@@ -27,6 +27,8 @@ export type Answer = { readonly code: number; readonly status: string; readonly 
 /** What a tenant makes of a payload: the two bodies that the agent gets. They can be sent again and again. */
 export type Delivery = {
   readonly k: Buffer;
+  /** What the tenant gives to the verifier. */
+  readonly v: Buffer;
   readonly ukey: { readonly encrypted_key: string; readonly auth_tag: string; readonly payload?: string };
   readonly vkey: { readonly encrypted_key: string };
 };
@@ -39,13 +41,20 @@ export type AttackedAgent = {
   /** Of its clients. */
   readonly ca: TestCa;
   readonly port: number;
+  /** The certificate with which questions are asked. */
+  readonly verifier: TestIdentity;
   /** Its TPM, for others than the agent. */
   readonly tcti: string;
+  /** Switches the TPM off and on; nobody may use it. */
+  readonly restartTpm: () => Promise<void>;
   /** What it registered last. */
   readonly registered: () => { readonly ak_tpm: string; readonly mtls_cert: string };
   /** Folder of the payload that counts. */
   readonly unzipped: string;
-  readonly start: (settings?: Readonly<Record<string, string | number | boolean>>) => Promise<void>;
+  readonly start: (
+    settings?: Readonly<Record<string, string | number | boolean>>,
+    environment?: Readonly<Record<string, string>>,
+  ) => Promise<void>;
   readonly stop: () => Promise<void>;
   /** SIGKILL. */
   readonly kill: () => Promise<void>;
@@ -78,11 +87,12 @@ const PROGRAM = fileURLToPath(new URL('../../packages/agent/bin/keylime_agent.mj
 export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Promise<AttackedAgent> {
   const home = mkdtempSync(path.join(base, 'keylime-attacked-'));
   const tpm: Swtpm = await startSwtpm({ certificates: false });
-  const shared = await startTpmMultiplexer({ swtpm: { host: '127.0.0.1', port: tpm.port }, port: 0 });
+  const share = (port: number) => startTpmMultiplexer({ swtpm: { host: '127.0.0.1', port: tpm.port }, port });
+  let shared = await share(0);
   const tcti = `swtpm:host=${shared.host},port=${shared.port}`;
   const registrar: TestRegistrar = await startTestRegistrar();
   const ca: TestCa = await testCa();
-  const peer = await ca.issue({ commonNames: ['verifier'], purpose: 'clientAuth' });
+  const verifier = await ca.issue({ commonNames: ['verifier'], purpose: 'clientAuth' });
   const stranger = await (await testCa('Other CA')).issue({ commonNames: ['verifier'], purpose: 'clientAuth' });
   const notifierKey = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
   const notifierCertificate = (await issueCaCertificate(notifierKey, DEFAULT_CA_OPTIONS, new Date())).toString('pem');
@@ -95,7 +105,7 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
   let output = '';
   const waiting = new Set<() => void>();
 
-  async function start(settings: Readonly<Record<string, string | number | boolean>> = {}): Promise<void> {
+  async function start(...[settings, environment]: Parameters<AttackedAgent['start']>): Promise<void> {
     const options = {
       ...{ uuid: AGENT_ID, port, registrar_port: registrar.port, run_as: '' },
       ...{ revocation_actions_dir: path.join(home, 'installed'), ...settings },
@@ -103,7 +113,8 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
     const toml = Object.entries(options).map(([name, value]) => `${name} = ${JSON.stringify(value)}`);
     const file = path.join(home, 'agent.conf');
     writeFileSync(file, `[agent]\n${toml.join('\n')}\n`);
-    const env = { PATH: process.env.PATH, TCTI: tcti, KEYLIME_DIR: home, KEYLIME_AGENT_CONFIG: file };
+    const variables = { PATH: process.env.PATH, TCTI: tcti, KEYLIME_DIR: home, KEYLIME_AGENT_CONFIG: file };
+    const env = { ...variables, ...environment };
     output = '';
     child = spawn(process.execPath, [PROGRAM], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr]) {
@@ -151,12 +162,20 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
       call.on('error', reject);
       call.end(text);
     });
-  const post: AttackedAgent['post'] = (url, body, as = peer) => ask('POST', url, body, as);
-  const get: AttackedAgent['get'] = (url) => ask('GET', url, undefined, peer);
+  const post: AttackedAgent['post'] = (url, body, as = verifier) => ask('POST', url, body, as);
+  const get: AttackedAgent['get'] = (url) => ask('GET', url, undefined, verifier);
+
+  async function restartTpm(): Promise<void> {
+    await shared.close();
+    await tpm.kill();
+    await tpm.restart();
+    shared = await share(shared.port);
+  }
 
   let events = 0;
   const one: AttackedAgent = {
-    ...{ ca, port, tcti },
+    ...{ ca, port, tcti, verifier },
+    restartTpm,
     registered() {
       const body = registrar.registered.at(-1)?.body ?? assert.fail('the agent did not register');
       return { ak_tpm: body.aik_tpm, mtls_cert: body.mtls_cert ?? assert.fail('no certificate') };
@@ -174,6 +193,7 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
       const plaintext = Buffer.isBuffer(files) ? files : await storedZip(entries(), new Date());
       return {
         k,
+        v,
         ukey: {
           encrypted_key: wrapKeyShare(key, u).toString('base64'),
           auth_tag: keyAuthTag(k, agentId).toString('hex'),

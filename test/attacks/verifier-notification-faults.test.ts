@@ -1,11 +1,8 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
+import { smallDisk } from './small-disk.ts';
+import { steppedClock } from './stepped-clock.ts';
 import {
   eventually,
   freePort,
@@ -36,25 +33,6 @@ async function notifying(t: TestContext, options: VerifierOptions = {}) {
   return { verifier, receive: () => webhookReceiver(t, port, tls) };
 }
 
-/** A file system of three megabytes, and a way to fill it. */
-function smallDisk(t: TestContext) {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'keylime-small-disk-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=3m,mode=0700', 'none', folder]);
-  t.after(() => {
-    execFileSync('umount', ['--lazy', folder]);
-    rmSync(folder, { recursive: true });
-  });
-  const filler = path.join(folder, 'filler');
-  const fill = () => {
-    try {
-      for (;;) writeFileSync(filler, Buffer.alloc(4096), { flag: 'a' });
-    } catch (error) {
-      assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
-    }
-  };
-  return { folder, fill, free: () => rmSync(filler) };
-}
-
 test('[MUST] a disk that is full loses no verdict and no alarm: the verifier says so, and goes on when there is room', {
   skip: !isRoot && 'needs root',
 }, async (t) => {
@@ -82,12 +60,7 @@ test('[MUST] a disk that is full loses no verdict and no alarm: the verifier say
 });
 
 test('[MUST] a clock that is set back, or far forward, neither delays nor gives up an alarm, and fails no machine', async (t) => {
-  const home = mkdtempSync(path.join(os.tmpdir(), 'keylime-clock-'));
-  t.after(() => rmSync(home, { recursive: true }));
-  const clock = path.join(home, 'step');
-  const setClock = (byMs: number) => writeFileSync(clock, String(byMs));
-  const preloaded = pathToFileURL(path.join(import.meta.dirname, 'stepped-clock.fixture.ts')).href;
-  const env = { STEPPED_CLOCK: clock, NODE_OPTIONS: `--import ${preloaded}` };
+  const { env, setClock } = steppedClock(t);
   const { verifier, receive } = await notifying(t, { env });
   const bystander = await verifier.agent('bystander');
   await verifier.enrol(bystander);
