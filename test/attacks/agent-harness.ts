@@ -53,7 +53,7 @@ export type AttackedAgent = {
   readonly unzipped: string;
   readonly start: (
     settings?: Readonly<Record<string, string | number | boolean>>,
-    environment?: Readonly<Record<string, string>>,
+    env?: Readonly<Record<string, string>>,
   ) => Promise<void>;
   readonly stop: () => Promise<void>;
   /** SIGKILL. */
@@ -105,7 +105,7 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
   let output = '';
   const waiting = new Set<() => void>();
 
-  async function start(...[settings, environment]: Parameters<AttackedAgent['start']>): Promise<void> {
+  async function start(...[settings, more]: Parameters<AttackedAgent['start']>): Promise<void> {
     const options = {
       ...{ uuid: AGENT_ID, port, registrar_port: registrar.port, run_as: '' },
       ...{ revocation_actions_dir: path.join(home, 'installed'), ...settings },
@@ -113,8 +113,7 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
     const toml = Object.entries(options).map(([name, value]) => `${name} = ${JSON.stringify(value)}`);
     const file = path.join(home, 'agent.conf');
     writeFileSync(file, `[agent]\n${toml.join('\n')}\n`);
-    const variables = { PATH: process.env.PATH, TCTI: tcti, KEYLIME_DIR: home, KEYLIME_AGENT_CONFIG: file };
-    const env = { ...variables, ...environment };
+    const env = { PATH: process.env.PATH, TCTI: tcti, KEYLIME_DIR: home, KEYLIME_AGENT_CONFIG: file, ...more };
     output = '';
     child = spawn(process.execPath, [PROGRAM], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr]) {

@@ -2,10 +2,13 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { keyVerifyHmac } from '@keylime/payload/key-split';
 import { AGENT_ID, type AttackedAgent } from './agent-harness.ts';
 import { openPayloadScene, type PayloadScene } from './payload-harness.ts';
-import { GET_QUOTE, INVALID_QUOTE } from './verifier-harness.ts';
+import { smallDisk } from './small-disk.ts';
+import { steppedClock } from './stepped-clock.ts';
+import { eventually, GET_QUOTE, INVALID_QUOTE } from './verifier-harness.ts';
 
 /*
  * What goes wrong while a payload is on its way, with verifier and agent as processes that are killed: it arrives all the
@@ -14,6 +17,8 @@ import { GET_QUOTE, INVALID_QUOTE } from './verifier-harness.ts';
 const VKEY = /keys\/vkey$/;
 const QUOTE = /quotes\/integrity/;
 const ROUNDS = 3;
+const HOUR_MS = 3_600_000;
+const isRoot = process.getuid?.() === 0;
 
 const files = ({ home }: AttackedAgent) => ({ 'autorun.sh': `echo run >> ${home}/runs`, secret: 'for this machine' });
 const runs = ({ home }: AttackedAgent) => {
@@ -127,4 +132,42 @@ test('an agent that made a new payload key is attested with it, not revoked, and
   held.pass();
   await scene.verifier.until(AGENT_ID, () => releases(scene) === 2);
   await assertArrivedOnce(scene);
+});
+
+test('[MUST] a verifier that cannot store its verdict gives no share, and gives it when there is room again', {
+  skip: !isRoot && 'needs root',
+}, async (t) => {
+  const disk = smallDisk(t);
+  const scene = await openPayloadScene(t, {
+    settings: { database_url: `sqlite:///${disk.folder}/verifier.sqlite` },
+  });
+  const quote = scene.gate.hold('request', QUOTE);
+  await scene.add(await scene.agent.delivery(files(scene.agent)));
+  const held = await quote;
+  disk.fill();
+  held.pass();
+  const isFull = () => /a fault of this service.*disk is full/.test(scene.verifier.log());
+  await eventually(scene.verifier, 'nothing was said', isFull);
+  await sleep(1000);
+  assert.deepEqual([releases(scene), (await scene.verifier.status(AGENT_ID)).attestation_count], [0, 0]);
+  disk.free();
+  await installed(scene);
+  await assertArrivedOnce(scene);
+});
+
+test('clocks that are set, of the verifier or of the machine, neither hold up a payload nor bring it twice', async (t) => {
+  const clocks = { verifier: steppedClock(t), agent: steppedClock(t) };
+  const scene = await openPayloadScene(t, { env: clocks.verifier.env, agentEnv: clocks.agent.env });
+  const share = scene.gate.hold('request', VKEY);
+  await scene.add(await scene.agent.delivery(files(scene.agent)));
+  const held = await share;
+  clocks.verifier.setClock(-HOUR_MS);
+  clocks.agent.setClock(30 * 24 * HOUR_MS);
+  held.cut();
+  await installed(scene);
+  await assertArrivedOnce(scene);
+  clocks.verifier.setClock(30 * 24 * HOUR_MS);
+  clocks.agent.setClock(-HOUR_MS);
+  await assertArrivedOnce(scene);
+  assert.equal(releases(scene), 1);
 });

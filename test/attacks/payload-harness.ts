@@ -53,13 +53,17 @@ export type Held = {
 export const ALLOWED = '/usr/bin/allowed';
 const LIST = 'ascii_runtime_measurements';
 
-export async function openPayloadScene(t: TestContext, options: VerifierOptions = {}): Promise<PayloadScene> {
+/** `options` of the verifier; `agentEnv`: more variables for the agent. */
+export async function openPayloadScene(
+  t: TestContext,
+  { agentEnv = {}, ...options }: VerifierOptions & { readonly agentEnv?: Readonly<Record<string, string>> } = {},
+): Promise<PayloadScene> {
   const agent = await openAttackedAgent(t);
   const settings = { max_retries: '1000', retry_interval: '0.1', quote_interval: '0.1', ...options.settings };
   const verifier = await startAttackedVerifier({ ...options, settings, process: true, ca: agent.ca });
   t.after(() => verifier.stop());
   const list = path.join(agent.home, LIST);
-  const startAgent = () => agent.start({ ima_ml_path: list });
+  const startAgent = () => agent.start({ ima_ml_path: list }, agentEnv);
   let booted = false;
   async function boot(files: readonly string[] = [ALLOWED]): Promise<void> {
     if (booted) await agent.restartTpm();
