@@ -1,5 +1,6 @@
 import type { AgentId } from '@keylime/core/agent-id';
 import type { Json } from '@keylime/core/json';
+import { adviceLines } from './failure-advice.ts';
 import { failureLines } from './failure-lines.ts';
 import { shownStatus } from './operational-state.ts';
 import { type Output, printJson } from './output.ts';
@@ -29,5 +30,6 @@ export async function showVerifierRecord(
   const shown = shownStatus(results, pushModel ? undefined : results.operational_state);
   printJson(output, `Agent Info from ${verifier.label}:`, { [id]: shown });
   for (const line of failureLines(results)) output.log.warn(`Failure of agent ${id}: ${line}`);
+  for (const line of adviceLines(results)) output.log.warn(`What to do about ${line}`);
   return results;
 }

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { failureEvent } from '@keylime/appraisal/event';
+import type { Failure } from '@keylime/appraisal/failure';
+import { adviceLines } from './failure-advice.ts';
+
+const at = { index: 3, path: '/usr/bin/tool', template: 'ima-sig' } as const;
+const unlisted = { ...at, kind: 'ima_path_unknown', map: 'digests', actual: 'ab' } as const;
+
+/** Every failure of a measurement list, by what the advice must name. */
+const failures: readonly (readonly [Failure, RegExp])[] = [
+  [unlisted, /add it to the policy .*find out who put it there/],
+  [{ ...unlisted, signature: { keyId: '93a5d39b', problem: 'key_unknown' } }, /--signature-verification-key/],
+  [{ ...unlisted, explanation: { listedFor: ['/usr/bin/other'] } }, /a copy of a known file/],
+  [{ ...unlisted, path: 'boot_aggregate' }, /measured-boot policy/],
+  [{ ...unlisted, map: 'keyrings', path: '.ima' }, /keyring \.ima: .*ignored_keyrings/],
+  [{ ...unlisted, map: 'ima-buf' }, /to ima-buf of the policy/],
+  [{ ...at, kind: 'ima_digest_not_allowed', map: 'digests', actual: 'ab', expected: ['cd'] }, /it was replaced/],
+  [{ kind: 'ima_boot_aggregate_missing' }, /whole list of this boot/],
+  [{ kind: 'ima_entry_malformed', index: 1, problem: 'pcr', line: 'x' }, /ima_ml_path/],
+  [{ ...at, kind: 'ima_pcr_not_ten', actual: 11 }, /pcr=/],
+  [{ ...at, kind: 'ima_violation' }, /tomtou = accept/],
+  [{ ...at, kind: 'ima_template_hash_mismatch', actual: 'a', expected: 'b' }, /ima\.log_hash_alg/],
+  [{ ...at, kind: 'ima_buffer_digest_mismatch', actual: 'a' }, /list was changed/],
+  [{ ...at, kind: 'ima_key_unsupported', keyType: 'dsa' }, /RSA or ECDSA/],
+  [{ ...at, kind: 'ima_signature_malformed', sizeBytes: 3 }, /evmctl ima_sign/],
+  [{ ...at, kind: 'ima_device_mapper', problem: 'parsing_failed', detail: 'd' }, /dmsetup table/],
+  [{ kind: 'ima_pcr_mismatch', quoted: 'a', replayed: 'b' }, /--ima-extend-mode/],
+  [{ kind: 'ima_quote_progress', matched: 1, length: 2 }, /PCR 10 stands still/],
+  [{ kind: 'ima_list_missing' }, /ima_policy=tcb/],
+  [{ kind: 'ima_entry_unexpected', found: 5, requested: 0 }, /reboot first/],
+];
+
+for (const [failure, advice] of failures) {
+  test(`there is something to do about ${failure.kind} ${advice}`, () => {
+    const { eventId: event_id, context } = failureEvent(failure);
+    const lines = adviceLines({ last_failures: [{ event_id, context }] });
+    assert.equal(lines.length, 1);
+    assert.ok(lines[0]?.startsWith(`${event_id}: `));
+    assert.match(lines[0] ?? '', advice);
+  });
+}
+
+test('the same advice is given once, and where nothing is known none', () => {
+  const { eventId: event_id, context } = failureEvent(unlisted);
+  const failure = { event_id, context };
+  assert.equal(adviceLines({ last_failures: [failure, { ...failure }, { event_id: 'x' }, 1] }).length, 1);
+  assert.deepEqual(adviceLines({}), []);
+});
