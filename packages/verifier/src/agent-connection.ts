@@ -27,7 +27,7 @@ export function agentConnection(client: HttpClient): AgentConnection {
 }
 
 /** A peer that has not taken a notification by then is told later. */
-const NOTIFICATION_MS = 2_000;
+const NOTIFICATION_MS = 5_000;
 
 /** Posts to one of many agents, each time over a connection of its own; `undefined` if it is not enrolled any more. */
 export const postToAgentOf =

@@ -11,11 +11,10 @@ export type SpreadParts = {
   readonly offer: (peerId: string, delivery: Delivery) => Promise<void>;
 };
 
-/**
- * Peers that are offered a notification at once, and none of which waits for another; then it is written down. After a crash
- * they may be offered it once more.
- */
+/** Peers that are offered a notification before that is written down; after a crash they may be offered it once more. */
 const CHUNK = 256;
+/** Offers under way at once: so many silent peers hold up nobody, and so few handshakes do not hold up attestation. */
+const CONCURRENCY = 64;
 
 /**
  * Offers a notification to every enrolled agent, the reported one included ([compat] suites of the field look there). Those
@@ -30,11 +29,14 @@ export async function spreadToPeers(delivery: Delivery, { peersAfter, store, off
     const last = peers.at(-1);
     if (last === undefined) return;
     const missed: { target: string; error: string }[] = [];
-    const one = async (peer: Peer) => {
-      const error = await tryPeer(peer);
-      if (error !== undefined) missed.push({ target: peer.id, error });
+    const left = peers.values();
+    const work = async () => {
+      for (const peer of left) {
+        const error = await tryPeer(peer);
+        if (error !== undefined) missed.push({ target: peer.id, error });
+      }
     };
-    await Promise.all(peers.map(one));
+    await Promise.all(Array.from({ length: CONCURRENCY }, work));
     upTo = last.id;
     await store.spread(delivery, { upTo, missed });
   }
