@@ -12,7 +12,8 @@ import type { Kysely } from 'kysely';
 import type { Agent } from './agent.ts';
 import { type AgentStore, insertAgent, sqlAgentStore } from './agent-store.ts';
 import { verifierMigrations } from './migrations.ts';
-import { LONGEST_WAIT_MS, type NewDelivery, type Outbox, sqlOutbox } from './notifications/outbox.ts';
+import { sqlDeadLetters } from './notifications/dead-letters.ts';
+import { LONGEST_WAIT_MS, type NewDelivery, type Outbox, sqlOutbox, sqlSpreadStore } from './notifications/outbox.ts';
 import { acquireOwnership } from './ownership.ts';
 import { insertPolicy, type PolicyStore, sqlPolicyStore } from './policy-store.ts';
 import type { VerifierTables } from './tables.ts';
@@ -199,6 +200,52 @@ for (const [engine, url] of [
       assert.equal(two?.body, '2');
       await outbox.delivered(two.sequence);
       assert.equal(await outbox.nextDueMs([]), undefined);
+    });
+
+    test('how far a notification was spread is kept, and who missed it is told by itself, and waited for', async () => {
+      const agent = await enrolled('spread');
+      await agents.saveRound(agent, agent, [{ ...delivery('spread', 'x'), channel: 'agent' }]);
+      const toAll = sqlOutbox(db, group.submit, 'mine', { channel: 'agent', to: 'receiver' });
+      const toPeers = sqlOutbox(db, group.submit, 'mine', { channel: 'agent', to: 'peer' });
+      const spreads = sqlSpreadStore(db, group.submit, 'mine');
+      const [first] = await toAll.due(1000, 10, []);
+      assert.ok(first);
+      assert.equal(first.spreadUpTo, undefined);
+      await spreads.spread(first, { upTo: 'p5', missed: [{ target: 'p3', error: 'down' }] });
+      assert.equal((await toAll.due(1000, 10, []))[0]?.spreadUpTo, 'p5');
+      const [missed] = await toPeers.due(1000, 10, []);
+      assert.deepEqual([missed?.target, missed?.body, missed?.agentId], ['p3', 'x', 'spread']);
+      assert.deepEqual(await spreads.waitingPeers(), new Set(['p3']));
+      await toAll.delivered(first.sequence);
+      await toPeers.failed(missed?.sequence ?? 0, 'no ear', undefined);
+      assert.deepEqual(await spreads.waitingPeers(), new Set());
+      assert.deepEqual(await toPeers.due(1000, 10, []), []);
+    });
+
+    test('what was given up is listed, replayed as if it were new, and forgotten, by its own verifier only', async () => {
+      const agent = await enrolled('dead');
+      const letters = sqlDeadLetters(db, group.submit, 'mine');
+      const before = await letters.count();
+      await agents.saveRound(agent, agent, [delivery('dead', 'x')]);
+      const [one] = await outbox.due(1000, 10, []);
+      assert.ok(one);
+      await outbox.failed(one.sequence, 'down', undefined);
+      assert.equal(await letters.count(), before + 1);
+      const found = (await letters.list(one.sequence - 1, 10))[0];
+      assert.deepEqual([found?.id, found?.agentId, found?.error], [one.sequence, 'dead', 'down']);
+      const strangers = sqlDeadLetters(db, group.submit, 'other');
+      assert.deepEqual(
+        [await strangers.count(), await strangers.replay('all', 1), await strangers.discard(one.sequence)],
+        [0, 0, false],
+      );
+      assert.equal(await letters.replay([one.sequence], 3000), 1);
+      const waiting = (await letters.waiting()).find(({ channel }) => channel === 'webhook');
+      assert.deepEqual([waiting?.count, waiting?.oldestAtMs], [1, 1000]);
+      const [again] = await outbox.due(3000, 10, []);
+      assert.deepEqual([again?.sequence, again?.attempts], [one.sequence, 0]);
+      await outbox.failed(one.sequence, 'down', undefined);
+      assert.equal(await letters.discard(one.sequence), true);
+      assert.equal(await letters.count(), before);
     });
 
     test('[MUST] a clock that was set back holds up nothing that waits', async () => {
