@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { digest } from '@keylime/core/digest';
 import { commonName, forgeCertificate } from '@keylime/identity/forge-certificate';
 import { parseImaLine } from '@keylime/ima/entry';
 import { encodeKeyring } from '@keylime/ima/keyring';
+import { parseVerificationKey } from '@keylime/ima/public-key';
 import { keyIdText } from '@keylime/ima/signature';
 import { type SigningFixture, signatureBlob, signingFixture } from '@keylime/ima/signing-key.fixture';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
@@ -46,6 +48,19 @@ const fileLine = (path: string, blob: Uint8Array, content = path) =>
   recorded(`ima-sig sha256:${sha256(content).toString('hex')} ${path} ${Buffer.from(blob).toString('hex')}`);
 const signedBy = (key: SigningFixture, path: string) => fileLine(path, key.sign(sha256(path)));
 
+const modsig = (name: string): Buffer =>
+  readFileSync(new URL(`../../packages/testing/vectors/modsig/${name}`, import.meta.url));
+const MODULE = modsig('module.ko');
+/** A module whose content is `content`, measured with the signature that was appended to it. */
+const moduleLine = (signature: string, content: Uint8Array = MODULE) => {
+  const whole = sha256(Buffer.concat([content, modsig(signature)])).toString('hex');
+  const fields = `sha256:${whole} /lib/modules/demo.ko  sha256:${sha256(content).toString('hex')}`;
+  return recorded(`ima-modsig ${fields} ${modsig(signature).toString('hex')}`);
+};
+const moduleKey = parseVerificationKey(modsig('rsa.pem'));
+assert.ok(moduleKey.ok);
+const moduleKeys = { ima_sign_verification_keys: JSON.stringify(encodeKeyring([moduleKey.value])) };
+
 const measure = ({ machine }: LyingAgent, ...records: readonly ReturnType<typeof recorded>[]) => {
   for (const { line, extend } of records) machine.append(line, extend);
 };
@@ -85,6 +100,12 @@ test('files pass by signatures of keys that the enrolment, the policy, or a cert
   const learned = await enrolled('by-key-load', { runtime_policy: base64(keyPolicy) });
   measure(learned, keyLine(vendorCertificate), signedBy(vendor, '/opt/signed'));
   await assertPasses(learned);
+});
+
+test('kernel modules pass by the signatures appended to them', async () => {
+  const agent = await enrolled('modules', moduleKeys);
+  measure(agent, moduleLine('rsa-serial.p7s'), moduleLine('rsa-keyid.p7s'), moduleLine('rsa-attributes.p7s'));
+  await assertPasses(agent);
 });
 
 test('learned keys are still there after the verifier was killed, and gone after a reboot of the machine', async () => {
@@ -196,6 +217,34 @@ const attacks: readonly Attack[] = [
     ],
     event: UNKNOWN,
     message: /"signature":"invalid"/,
+  },
+  {
+    name: 'a signature taken from another module',
+    changes: moduleKeys,
+    records: () => [moduleLine('rsa-keyid.p7s', Buffer.from('implant'))],
+    event: UNKNOWN,
+    message: /"signature":"invalid"/,
+  },
+  {
+    name: 'signed attributes of another module',
+    changes: moduleKeys,
+    records: () => [moduleLine('rsa-attributes.p7s', Buffer.from('implant'))],
+    event: UNKNOWN,
+    message: /"signature":"invalid"/,
+  },
+  {
+    name: 'a module signed by a key that nobody named, and that names itself by issuer and serial number',
+    changes: moduleKeys,
+    records: () => [moduleLine('ec-serial.p7s')],
+    event: UNKNOWN,
+    message: /"signature":"key_unknown"/,
+  },
+  {
+    name: 'a signature that brings its certificate, of a key that nobody named',
+    changes: vendorKeys,
+    records: () => [moduleLine('rsa-attached.p7s')],
+    event: UNKNOWN,
+    message: /"signature":"pkcs7"/,
   },
   {
     name: 'what is no signature at all, for an allowed file',
