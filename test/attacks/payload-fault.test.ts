@@ -25,7 +25,8 @@ const runs = ({ home }: AttackedAgent) => {
   const file = path.join(home, 'runs');
   return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n').length : 0;
 };
-const installed = ({ agent }: PayloadScene) => agent.said(/Payload script autorun\.sh succeeded/);
+const installed = ({ agent, verifier }: PayloadScene) =>
+  eventually(verifier, 'no payload', () => /Payload script autorun\.sh succeeded/.test(agent.log()));
 const releases = ({ gate }: PayloadScene) => gate.passed.filter((url) => VKEY.test(url)).length;
 
 /** Lets the machine pass a few times more. */
