@@ -208,6 +208,28 @@ test('the legacy allowlist has digests and paths, boot_aggregate first', async (
   );
 });
 
+test('a file name cannot bring a line of its own into an allowlist', async (t) => {
+  const root = folder(t);
+  writeFileSync(path.join(root, `x\n${D}  evil`), '');
+  const args = ['create', 'runtime', '--rootfs', root, '--any-owner'];
+  const { code, stdout, stderr } = await runTool([...args, '--show-legacy-allowlist']);
+  assert.equal(code, 1);
+  assert.equal(stdout, '');
+  assert.match(stderr, /cannot name a path with a line feed: \/x\\n/);
+  assert.equal((await runTool(args)).code, 0);
+});
+
+test('a cache that cannot be written takes nothing but time', async (t) => {
+  const root = folder(t);
+  writeFiles(root, { a: 'one' });
+  const args = ['create', 'runtime', '--rootfs', root, '--any-owner', '--cache', path.join(folder(t), 'x'.repeat(253))];
+  // The name of the temporary file beside it is too long.
+  const made = await runTool(args, {}, () => new Date(Date.now() + 60_000));
+  assert.equal(made.code, 0, made.stderr);
+  assert.deepEqual(policyOf(made).digests, { '/a': [sha256('one')] });
+  assert.match(made.stderr, /WARNING - Cannot write the cache .*x: .*name too long/);
+});
+
 test('a root file system gives its regular files, without volatile directories and links', async (t) => {
   const root = folder(t);
   writeFiles(root, {

@@ -97,7 +97,7 @@ export async function createRuntimePolicy(options: CreateOptions, environment: C
   const cache = options.rootfs !== undefined || options.deb ? cacheOf(options, environment) : noCache;
   try {
     await addSystems(options, { algorithm, pool, cache, progress, skipped, now: now() }, draft, log);
-    cache.save();
+    saveCache(cache, log);
   } finally {
     progress.stop();
     await pool.close();
@@ -164,8 +164,18 @@ async function addVerificationKeys(files: readonly string[], draft: PolicyDraft)
   }
 }
 
-function cacheOf({ cache }: CreateOptions, { env }: CreateEnvironment): HashCache {
+/** What was digested is good without the cache, too: only the next run takes longer. */
+function saveCache(cache: HashCache, log: Log): void {
+  try {
+    cache.save();
+  } catch (error) {
+    if (!(error instanceof ToolError)) throw error;
+    log.warn(error.message);
+  }
+}
+
+function cacheOf({ cache }: CreateOptions, { env, now }: CreateEnvironment): HashCache {
   if (cache === false) return noCache;
   const home = env.XDG_CACHE_HOME || path.join(env.HOME || os.homedir(), '.cache');
-  return openHashCache(cache ?? path.join(home, 'keylime-policy', 'digests'));
+  return openHashCache(cache ?? path.join(home, 'keylime-policy', 'digests'), () => now().getTime());
 }

@@ -92,9 +92,16 @@ export function policyText(draft: PolicyDraft, now: Date, log: Log): string {
   return text;
 }
 
-/** Lines `digest  path`, as allowlists were once written: `boot_aggregate` first. */
+/**
+ * Lines `digest  path`, as allowlists were once written: `boot_aggregate` first.
+ * @throws ToolError `policy_invalid` for a name that would make two lines of one
+ */
 export function legacyAllowlist({ digests }: PolicyDraft): string {
   const names = [...digests.keys()].sort((a, b) => Number(b === 'boot_aggregate') - Number(a === 'boot_aggregate'));
+  const broken = names.find((name) => /[\r\n]/.test(name));
+  if (broken !== undefined) {
+    throw new ToolError('policy_invalid', `An allowlist cannot name a path with a line feed: ${broken}`);
+  }
   return names.flatMap((name) => [...(digests.get(name) ?? [])].sort().map((hex) => `${hex}  ${name}\n`)).join('');
 }
 

@@ -14,6 +14,7 @@ export type ToolRun = { readonly code: number; readonly stdout: string; readonly
 export async function runTool(
   args: readonly string[],
   env: { readonly [name: string]: string } = {},
+  now: () => Date = () => NOW,
 ): Promise<ToolRun> {
   let stdout = '';
   let stderr = '';
@@ -24,7 +25,7 @@ export async function runTool(
       stdout: { write: (text) => (stdout += text) },
       stderr: { write: (text) => (stderr += text) },
       version: '0.0.0',
-      now: () => NOW,
+      now,
     });
     return { code, stdout, stderr };
   } finally {

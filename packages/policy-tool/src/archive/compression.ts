@@ -5,14 +5,15 @@ import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { isErrno, reason, ToolError } from '../tool-error.ts';
 import { zstdFrames } from './zstd-frames.ts';
 
-/** How data are compressed; `node` means that this program does it itself. */
-type Compression = {
-  readonly name: string;
-  readonly magic: Buffer;
-  readonly by: 'node' | { readonly program: string; readonly package: string };
-};
+/** A program that unpacks stdin to stdout, and the package that brings it. */
+type Unpacker = { readonly program: string; readonly package: string; readonly args: readonly string[] };
 
-const program = (name: string, packageName = name) => ({ program: name, package: packageName });
+/** How data are compressed; `node` means that this program does it itself. */
+type Compression = { readonly name: string; readonly magic: Buffer; readonly by: 'node' | Unpacker };
+
+const program = (name: string): Unpacker => ({ program: name, package: name, args: ['-dc'] });
+/** Without a limit the header of the data decides how much memory is taken. */
+const XZ: Unpacker = { program: 'xz', package: 'xz-utils', args: ['-dc', '--memlimit-decompress=512MiB'] };
 
 /** Source: Linux lib/decompress.c `compressed_formats`; RFC 1952, RFC 8878, LZ4 frame format. */
 const COMPRESSIONS: readonly Compression[] = [
@@ -20,8 +21,8 @@ const COMPRESSIONS: readonly Compression[] = [
   { name: 'zstd', magic: Buffer.from('28b52ffd', 'hex'), by: 'node' },
   // A skippable frame in front, as pzstd writes.
   { name: 'zstd', magic: Buffer.from('502a4d18', 'hex'), by: 'node' },
-  { name: 'xz', magic: Buffer.from('fd377a585a00', 'hex'), by: program('xz', 'xz-utils') },
-  { name: 'lzma', magic: Buffer.from('5d0000', 'hex'), by: program('xz', 'xz-utils') },
+  { name: 'xz', magic: Buffer.from('fd377a585a00', 'hex'), by: XZ },
+  { name: 'lzma', magic: Buffer.from('5d0000', 'hex'), by: XZ },
   { name: 'bzip2', magic: Buffer.from('BZh'), by: program('bzip2') },
   { name: 'lz4', magic: Buffer.from('04224d18', 'hex'), by: program('lz4') },
   { name: 'lz4 (legacy)', magic: Buffer.from('02214c18', 'hex'), by: program('lz4') },
@@ -108,9 +109,9 @@ async function* gunzipped(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uin
 async function* throughProgram(
   source: AsyncIterable<Uint8Array>,
   name: string,
-  by: { readonly program: string; readonly package: string },
+  by: Unpacker,
 ): AsyncGenerator<Uint8Array> {
-  const child = spawn(by.program, ['-dc'], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(by.program, by.args, { stdio: ['pipe', 'pipe', 'pipe'] });
   let complaints = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     if (complaints.length < 4096) complaints += text;
@@ -143,7 +144,7 @@ async function* throughProgram(
 
 export const KNOWN_COMPRESSIONS = [...new Set(COMPRESSIONS.map(({ name }) => name))].join(', ');
 
-const missing = (name: string, by: { readonly program: string; readonly package: string }): ToolError =>
+const missing = (name: string, by: Unpacker): ToolError =>
   new ToolError(
     'program_missing',
     `The data are compressed with ${name}, and the program ${by.program} is not installed: install the package ${by.package}`,
