@@ -3,7 +3,10 @@ import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { type AttackedAgent, openAttackedAgent } from './agent-harness.ts';
+import { connectNats } from '@keylime/service/nats-connection';
+import { startNatsServer } from '@keylime/testing/nats-server';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { type AttackedAgent, openAttackedAgent, type Revocation } from './agent-harness.ts';
 
 /*
  * An alarm must come through, once, and nobody but the owner of the revocation key may raise one: what it runs has the
@@ -170,4 +173,36 @@ test('[MUST] more revocations than the queue holds are answered with 503, and no
   writeFileSync(path.join(one.home, 'go'), '');
   await one.said(/Revocation action record succeeded/, taken.length);
   assert.deepEqual(calls(one), taken);
+});
+
+test('[MUST] revocations over NATS come once, also those of the time when the agent was killed; forged ones run nothing', async (t) => {
+  const server = await startNatsServer();
+  t.after(() => server.stop());
+  const nats = await connectNats({
+    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'verifier', credentials: undefined },
+    tls: { trustedCas: [] },
+  });
+  t.after(() => nats.close());
+  const { streams } = await jetstreamManager(nats);
+  await streams.add({ name: 'keylime_revocations', subjects: ['keylime.revocations.>'] });
+  const publish = (data: Revocation) =>
+    jetstream(nats).publish('keylime.revocations.revocation', JSON.stringify({ specversion: '1.0', data }));
+  const one = await openAttackedAgent(t);
+  const settings = { revocation_nats_url: `['nats://127.0.0.1:${server.port}']` };
+  await one.start(settings);
+  await withPayload(one);
+  await one.said(/Taking revocations from NATS/);
+  const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  await publish(one.revocation({ agent_id: 'forged' }, stranger));
+  const first = one.revocation({ agent_id: 'first' });
+  await publish(first);
+  await publish(first);
+  await one.said(/acted upon before is not repeated/);
+  await one.kill();
+  await publish(one.revocation({ agent_id: 'away' }));
+  await publish(first);
+  await one.start(settings);
+  await one.said(/Revocation action record succeeded/);
+  await one.said(/acted upon before is not repeated/);
+  assert.deepEqual(calls(one), ['first', 'away']);
 });
