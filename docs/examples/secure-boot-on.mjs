@@ -2,7 +2,7 @@ import { coveredData } from '@keylime/event-log/coverage';
 
 /**
  * A measured-boot policy of an operator: Secure Boot is on, whatever the machine starts. Name this file in
- * `measured_boot_imports` of the verifier, and `secure-boot-on` in `measured_boot_policy_name` or `--mb-policy-rules`.
+ * `measured_boot_imports` of the verifier, and `secure-boot-on` with the tenant's `--mb-policy-rules`.
  * @type {import('@keylime/measured-boot/policy').MeasuredBootPolicy}
  */
 const secureBootOn = {

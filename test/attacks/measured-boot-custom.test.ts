@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { decodeEventLog } from '@keylime/event-log/decode';
 import { replayBank } from '@keylime/event-log/replay';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
-import { GOOD_LOG } from './boot-harness.ts';
+import { bootOf, GOOD_LOG, logOf } from './boot-harness.ts';
 import { type AttackedVerifier, assertFails, startAttackedVerifier } from './verifier-harness.ts';
 
 /* Measured-boot policies that operators bring: whatever they do, it is a failure of theirs, and of nobody else. */
@@ -19,14 +19,13 @@ before(async () => {
 });
 after(() => verifier?.stop());
 
-const PCRS = replayBank(decodeEventLog(GOOD_LOG), 'sha256');
-
-/** An agent of a machine in good order. */
-async function booted(id: string, at = verifier): Promise<LyingAgent> {
+/** An agent of a machine that booted so. */
+async function booted(id: string, at = verifier, log = GOOD_LOG): Promise<LyingAgent> {
   const agent = await at.agent(id);
+  const pcrs = replayBank(decodeEventLog(log), 'sha256');
   agent.lie({
-    quote: (truth) => agent.ak.quote({ ...truth, pcrs: new Map([...(truth.pcrs ?? []), ...PCRS]) }),
-    results: (truth) => ({ ...truth, mb_measurement_list: GOOD_LOG.toString('base64') }),
+    quote: (truth) => agent.ak.quote({ ...truth, pcrs: new Map([...(truth.pcrs ?? []), ...pcrs]) }),
+    results: (truth) => ({ ...truth, mb_measurement_list: log.toString('base64') }),
   });
   return agent;
 }
@@ -104,30 +103,25 @@ test('[MUST] PCRs that the log does not lead to fail before the policy is asked'
   );
 });
 
-test('a module may be anywhere and use the packages that read events', async () => {
+test('the example of the documents judges: a module may be anywhere, use our packages, and need no reference state', async () => {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'keylime-boot-policies-'));
-  const text = `import { coveredData } from '@keylime/event-log/coverage';
-    const secureBoot = (event) => {
-      const data = coveredData(event);
-      return data?.kind === 'variable' && data.name === 'SecureBoot' && data.value.on;
-    };
-    const evaluate = (log, wanted) => (log.events.some(secureBoot) === wanted ? [] : [{ reason: 'secure_boot_other' }]);
-    const decodeReference = ({ secure_boot: value }) => ({ ok: true, value });
-    export const policies = [{ name: 'secure-boot', pcrs: [7], decodeReference, evaluate }];`;
-  await writeFile(path.join(folder, 'secure-boot.mjs'), text);
-  const imports = { measured_boot_imports: `['${path.join(folder, 'secure-boot.mjs')}']` };
-  const other = await startAttackedVerifier({ settings: { ...imports, measured_boot_policy_name: 'secure-boot' } });
+  const file = path.join(folder, 'secure-boot-on.mjs');
+  await copyFile(path.join(import.meta.dirname, '../../docs/examples/secure-boot-on.mjs'), file);
+  const other = await startAttackedVerifier({ settings: { measured_boot_imports: `['${file}']` } });
   try {
-    for (const [id, wanted, status] of [
-      ['on', true, 'PASS'],
-      ['off', false, 'FAIL'],
+    for (const [id, log, status] of [
+      ['on', GOOD_LOG, 'PASS'],
+      ['off', logOf(bootOf({ secureBoot: false })), 'FAIL'],
     ] as const) {
-      const agent = await booted(id, other);
-      const reference = { mb_policy: JSON.stringify({ secure_boot: wanted }), runtime_policy: '' };
-      await other.enrol(agent, { ...reference, tpm_policy: '{"mask": "0x0"}' });
+      const agent = await booted(id, other, log);
+      await other.enrol(agent, {
+        mb_policy_rules: 'secure-boot-on',
+        runtime_policy: '',
+        tpm_policy: '{"mask": "0x0"}',
+      });
       await other.until(id, ({ attestation_status }) => attestation_status === status);
     }
-    assert.equal((await other.status('off')).last_event_id, 'measured_boot.policy_secure-boot');
+    assert.equal((await other.status('off')).last_event_id, 'measured_boot.policy_secure-boot-on');
   } finally {
     await other.stop();
     await rm(folder, { recursive: true });

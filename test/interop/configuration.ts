@@ -109,7 +109,7 @@ const verifierIni = (s: Settings) =>
       quote_interval: s.quoteIntervalSeconds,
       max_upload_size: 104857600,
       request_timeout: '60.0',
-      measured_boot_policy_name: 'accept-all',
+      measured_boot_policy_name: 'example',
       measured_boot_imports: '[]',
       measured_boot_evaluate: 'once',
       severity_labels: '["info", "notice", "warning", "error", "critical", "alert", "emergency"]',

@@ -22,6 +22,8 @@ export type Site = {
   readonly ports: Ports;
   readonly servicesFolder: string;
   readonly recorder: MeasurementRecorder;
+  /** File with the boot event log. */
+  readonly bootLog: string;
   /** Writes the log of another boot than the one that was measured, or that one again. */
   readonly serveBootLog: (changes: Partial<Boot>) => Promise<void>;
   readonly programs: Readonly<Partial<Record<Part, Program>>>;
@@ -175,6 +177,7 @@ async function layOut(
     ports,
     servicesFolder: settings.servicesFolder,
     recorder,
+    bootLog,
     serveBootLog: (changes) => writeFile(bootLog, encodeEventLog(['sha256'], bootEvents({ ...boot, ...changes }))),
     programs,
     notifications,

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Combination, openSite, type Site, type SiteOptions } from './harness.ts';
-import { PARTS } from './launchers.ts';
-import { type Finished, logTail, waitFor } from './processes.ts';
+import { PARTS, ROOT } from './launchers.ts';
+import { type Finished, logTail, runProgram, waitFor } from './processes.ts';
 
 export type Step = { readonly step: string; readonly ms: number; readonly problem?: string };
 export type Story = { readonly steps: readonly Step[]; readonly logs?: Readonly<Record<string, string>> };
@@ -18,8 +18,7 @@ const TERMINAL: ReadonlyMap<unknown, string> = new Map([
 const UNKNOWN_FILE = '/opt/unknown/tool';
 const POLICY = 'interop-policy';
 const MB_POLICY = 'interop-boot';
-/** For `accept-all` any reference state will do: what counts is that log and PCRs agree. */
-const REFERENCE = { kernels: [{ kernel_cmdline: '.*' }] };
+const POLICY_TOOL = join(ROOT, 'packages', 'policy-tool', 'bin', 'keylime_policy.mjs');
 const CREATED = "{'code': 201, 'status': 'Created', 'results': {}}";
 
 /** Every wait for an attestation: three intervals, retries after an agent's restart, and a busy machine. */
@@ -174,11 +173,12 @@ const steps: readonly StoryStep[] = [
     step: 'tenant addmbpolicy, listmbpolicy, showmbpolicy',
     run: async (site, folder) => {
       const file = join(folder, 'reference.json');
-      await writeFile(file, JSON.stringify(REFERENCE));
+      const create = ['create', 'measured-boot', '-e', site.bootLog, '-o', file];
+      succeeded('keylime-policy', await runProgram({ command: process.execPath, args: [POLICY_TOOL, ...create] }));
       const named = ['--mb-policy-name', MB_POLICY];
       await prints(site, ['-c', 'addmbpolicy', ...named, '--mb-policy', file], CREATED);
       await prints(site, ['-c', 'listmbpolicy'], `'mbpolicy names': ['${MB_POLICY}']`);
-      const shown = `{'code': 200, 'status': 'Success', 'results': {'name': '${MB_POLICY}', 'mb_policy': '{"kernels"`;
+      const shown = `{'code': 200, 'status': 'Success', 'results': {'name': '${MB_POLICY}', 'mb_policy': '{"has_secureboot": true, `;
       await prints(site, ['-c', 'showmbpolicy', ...named], shown);
     },
   },

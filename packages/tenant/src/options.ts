@@ -77,7 +77,7 @@ export const OPTIONS = {
   mbPolicyRules: value(
     ['--mb-policy-rules'],
     'NAME',
-    'which of its rules the verifier judges --mb-policy by, such as strict; those of its settings when left out',
+    'the policy of the verifier that judges by --mb-policy, such as strict; that of its settings when left out',
     { exactOnly: true },
   ),
   imaExtendMode: value(

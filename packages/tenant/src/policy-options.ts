@@ -71,13 +71,7 @@ export async function readPolicyOptions(
       ? await readRuntimePolicy(source, timeoutMs, log)
       : { policy: await allowlistPolicy(given, log), key: Buffer.alloc(0) };
   const { mbPolicy, mbPolicyName, mbPolicyRules } = given;
-  if (mbPolicyRules !== undefined && mbPolicy === undefined) {
-    throw new TenantError(
-      'invalid_argument',
-      '--mb-policy-rules needs --mb-policy: a stored policy has rules of its own',
-    );
-  }
-  const judgesBoot = mbPolicy !== undefined || mbPolicyName !== undefined;
+  const judgesBoot = mbPolicy !== undefined || mbPolicyName !== undefined || mbPolicyRules !== undefined;
   const tpmPolicy = judgesBoot ? withBootPcrs(plain) : plain;
   if (judgesBoot) {
     log.info(`TPM PCR Mask automatically modified is ${maskText(tpmPolicy)} to include IMA/Event log PCRs`);

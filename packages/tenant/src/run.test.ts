@@ -102,7 +102,13 @@ test('what cannot be a measured-boot policy is refused before anybody is asked',
     /^ERROR - WARNING: PCR 7 is specified in "tpm_policy", but will in fact be used by measured boot\. Please remove it from policy$/;
   await refused(['-c', 'add', '-u', 'a', '--mb-policy', file, ...tpm], warning);
   await refused(['-c', 'add', '-u', 'a', '--mb-policy-name', 'web', ...tpm], warning);
-  await refused(['-c', 'add', '-u', 'a', '--mb-policy-name', 'web', '--mb-policy-rules', 'x'], /needs --mb-policy/);
+  const rules = ['-c', 'add', '-u', 'a', '--mb-policy-rules', 'x'];
+  await refused(
+    [...rules, '--mb-policy-name', 'web'],
+    /the policy that --mb-policy-name names has rules of its own/,
+    2,
+  );
+  await refused([...rules, ...tpm], warning);
 });
 
 test('an allowlist is converted with its exclude list, and taken as it is if it is a runtime policy', async (t) => {

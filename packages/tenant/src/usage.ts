@@ -27,6 +27,11 @@ export function usageProblem(given: Arguments): string | undefined {
   }
   const writesMb = given.command === 'addmbpolicy' || given.command === 'updatembpolicy';
   // Likewise: the existing tool would store nothing under the name.
-  if (writesMb && !given.mbPolicy) return '--mb-policy is required to add or update a measured-boot policy';
+  if (writesMb && !given.mbPolicy && !given.mbPolicyRules) {
+    return '--mb-policy is required to add or update a measured-boot policy';
+  }
+  if (!writesMb && given.mbPolicyName && given.mbPolicyRules && !given.mbPolicy) {
+    return '--mb-policy-rules: the policy that --mb-policy-name names has rules of its own';
+  }
   return undefined;
 }
