@@ -152,6 +152,7 @@ test('attack: nothing is taken from data that its digest does not cover', async 
   const off = encodeVariable('SecureBoot', Buffer.of(0));
   const forgedSwitch = await create('-e', fileOf(t, replacing(4, { measured: off })));
   assert.equal(forgedSwitch.code, 1);
+  assert.match(forgedSwitch.stderr, /no EV_EFI_VARIABLE_DRIVER_CONFIG of SecureBoot in PCR 7 that its digest covers/);
   assert.match(
     forgedSwitch.stderr,
     /the data of event 4 \(EV_EFI_VARIABLE_DRIVER_CONFIG, PCR 7\) is not what was measured/,
@@ -230,6 +231,20 @@ test('a planned update is added to a reference state before the machine boots it
   const made = JSON.parse(readFileSync(next, 'utf8')) as StrictReferenceJson;
   for (const log of [readFileSync(SECURE), withLine(`${LINE} audit=1`)]) assert.deepEqual(judge(made, log), []);
   assert.notDeepEqual(judge(made, withLine(`${LINE} audit=0`)), []);
+});
+
+test('a planned update is added to a reference state of the policy example', async (t) => {
+  const directory = folder(t);
+  writeFiles(directory, { 'old.json': JSON.stringify(await reference('--policy', 'example', '-e', SECURE)) });
+  const [old, next] = [path.join(directory, 'old.json'), path.join(directory, 'next.json')];
+  const args = ['-e', SECURE, '--cmdline', 'quiet', '--policy', 'example', '-r', old, '-o', next];
+  const { code, stderr } = await runTool(['predict', ...args]);
+  assert.equal(code, 0, stderr);
+  const { kernels } = JSON.parse(readFileSync(next, 'utf8')) as StrictReferenceJson;
+  assert.deepEqual(
+    kernels.map(({ kernel_cmdline }) => kernel_cmdline),
+    [LINE.replaceAll(' ', '\\ '), '/boot/vmlinuz\\ quiet'],
+  );
 });
 
 test('no reference state is made of a boot that cannot be told', async (t) => {

@@ -81,7 +81,7 @@ export function referenceOf(source: ReferenceSource, options: ReferenceOptions):
 
 /** A variable of PCR 7 that the digest covers, name and value. */
 function variableOf(event: MeasuredEvent): UefiVariable | undefined {
-  const data = event.pcr === 7 && event.coverage === 'whole' ? coveredData(event) : undefined;
+  const data = event.pcr === 7 ? coveredData(event) : undefined;
   return data?.kind === 'variable' ? data : undefined;
 }
 

@@ -40,7 +40,7 @@ export function summarizeSecureBoot(views: readonly EventView[]): SecureBootSumm
 
 /** The variable of an event of PCR 7 whose name and value all digests cover. */
 function believedVariable(view: EventView): UefiVariable | undefined {
-  if (view.event.pcr !== SECURE_BOOT_PCR || view.coverage !== 'whole') return undefined;
+  if (view.event.pcr !== SECURE_BOOT_PCR) return undefined;
   const data = believedData(view);
   return data?.kind === 'variable' ? data : undefined;
 }
