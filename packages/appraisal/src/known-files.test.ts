@@ -15,7 +15,7 @@ const changes = {
 /** A policy that has judged so much that its files are known as entries of both templates. */
 function usedPolicy() {
   const policy = policyWith(changes);
-  const many = Array.from({ length: 20 }, () => lineOf(`ima-ng sha256:${sha256('/opt/file-1')} /opt/file-1`));
+  const many = Array.from({ length: 4500 }, () => lineOf(`ima-ng sha256:${sha256('/opt/file-1')} /opt/file-1`));
   const signed = many.map((line) => lineOf(`${line.slice(44).replace('ima-ng', 'ima-sig')} `));
   for (const lines of [many, signed]) {
     const boot = lines === many ? BOOT_LINE : lineOf(`ima-sig sha256:${BOOT} boot_aggregate `);
@@ -51,6 +51,12 @@ for (const template of ['ima-ng', 'ima-sig'] as const) {
     );
   });
 }
+
+test('for a short list a policy is not prepared, however much it was used', () => {
+  const policy = policyWith(changes);
+  for (let i = 0; i < 50; i++) appraiseLines([BOOT_LINE], { policy });
+  assert.deepEqual(knownFiles(policy, Buffer.from(`${BOOT_LINE}\n`)).next(), { done: true, value: undefined });
+});
 
 test('a policy used less than it lists files is not prepared', () => {
   const policy = policyWith(changes);

@@ -5,6 +5,12 @@ import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 /** How much a policy was used, and what came of it. */
 type Usage = { judged: number; built: boolean; known: KnownLines | undefined };
 
+/**
+ * Lists shorter than this are judged in a few milliseconds in any case. Services do that where other work waits, which is
+ * no place for preparing a policy of a hundred thousand files.
+ */
+const WORTH_PREPARING_BYTES = 512 * 1024;
+
 /** A policy never changes, so what follows from it can be kept as long as it is. */
 const usages = new WeakMap<RuntimePolicy, Record<FileTemplate, Usage>>();
 
@@ -23,13 +29,14 @@ function templateOf(list: Uint8Array): FileTemplate | undefined {
 
 /**
  * The files that `policy` lists, as lines in the template of `list`; `undefined` until the policy was used as often as
- * it lists files, since making this costs about as much as judging that many entries once. Yields now and then.
+ * it lists files, since making this costs about as much as judging that many entries once, and until a long list comes.
+ * Yields now and then.
  */
 export function* knownFiles(policy: RuntimePolicy, list: Uint8Array): Generator<void, KnownLines | undefined> {
   const template = templateOf(list);
   if (template === undefined) return undefined;
   const usage = usageOf(policy, template);
-  if (!usage.built && usage.judged > 0 && usage.judged >= policy.digests.size) {
+  if (!usage.built && list.length >= WORTH_PREPARING_BYTES && usage.judged > 0 && usage.judged >= policy.digests.size) {
     usage.built = true;
     usage.known = yield* knownLines(() => filesOf(policy), { template, logHashAlgorithm: policy.logHashAlgorithm });
   }
