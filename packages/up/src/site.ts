@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { freePort } from '@keylime/service/free-port';
 import { listens } from './listens.ts';
@@ -113,12 +113,12 @@ export async function startSite(options: SiteOptions): Promise<Site> {
     broken: Promise.race(running.map(({ ended }) => ended)),
     logFiles: running.map(({ logFile }) => logFile),
     trust: (name, pem) => writeFile(join(store, `${name}.pem`), pem),
-    tenant: (args, verifier = 0) =>
-      execute(
-        process.execPath,
-        [programOf('tenant'), '--cvport', String(verifierPorts[verifier]), ...args],
-        tenantEnvironment,
-      ),
+    async tenant(args, verifier = 0) {
+      const all = [programOf('tenant'), '--cvport', String(verifierPorts[verifier]), ...args];
+      const result = await execute(process.execPath, all, tenantEnvironment);
+      await appendFile(join(logs, 'tenant.log'), result.output);
+      return result;
+    },
     tenantEnvironment,
     stop: () => stopping.disposeAsync(),
   };
