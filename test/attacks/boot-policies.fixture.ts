@@ -8,10 +8,12 @@ const asked = new Set<unknown>();
 const moody: MeasuredBootPolicy = {
   name: 'moody',
   pcrs: [0, 4, 7],
-  decodeReference: (json) =>
-    isJsonObject(json) && typeof json.mood === 'string'
-      ? good(json.mood)
-      : bad([{ path: 'mood', message: 'good, good once, throws, ends or loops is wanted' }]),
+  decodeReference(json) {
+    const mood = isJsonObject(json) ? json.mood : undefined;
+    if (mood === 'refuses to be read') throw new Error('not readable');
+    if (typeof mood === 'string') return good(mood);
+    return bad([{ path: 'mood', message: 'good, good once, throws, ends or loops is wanted' }]);
+  },
   evaluate(_, mood): readonly BootViolation[] {
     if (mood === 'throws') throw new Error('no, thanks');
     if (mood === 'ends') process.exit(0);

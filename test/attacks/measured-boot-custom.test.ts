@@ -90,6 +90,10 @@ test('a reference state that the policy does not take is refused at upload, with
   const { code, status } = await verifier.ask({ method: 'POST', path: '/v2.6/mbpolicies/bad', json });
   assert.equal(code, 400);
   assert.match(status, /^mb_policy cannot be used: mood: good, good once, throws/);
+  const broken = { mb_policy: '{"mood": "refuses to be read"}', mb_policy_rules: 'moody' };
+  const answer = await verifier.ask({ method: 'POST', path: '/v2.6/mbpolicies/bad', json: broken });
+  assert.equal(answer.code, 400);
+  assert.match(answer.status, /^mb_policy cannot be used: measured-boot policy moody failed: not readable/);
 });
 
 test('[MUST] PCRs that the log does not lead to fail before the policy is asked', async () => {

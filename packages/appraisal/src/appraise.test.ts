@@ -232,7 +232,7 @@ test('without a transport key, sent or known, there is nothing to bind', () => {
 });
 
 const BOOT: BootExpectation = {
-  reference: { rules: 'any', text: '{"a": 1}', checksum: 'c' },
+  reference: { rules: 'any', text: '{"a": 1}', checksum: 'c', edition: '1' },
   pcrs: [0, 7],
   evaluate: 'once',
 };

@@ -23,6 +23,8 @@ export type BootReference = {
   readonly text: string | undefined;
   /** SHA-256 of both, in hex. */
   readonly checksum: string;
+  /** Tells one version of the policy's code from another: a verdict of one is none of the other's. */
+  readonly edition: string;
 };
 
 /** The answer to the question of that key. No failures: the boot is accepted. */

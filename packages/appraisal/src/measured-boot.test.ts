@@ -45,7 +45,7 @@ const lastAction = (log: Buffer) =>
 
 function expectation(changes: Partial<BootExpectation> = {}, last = lastAction(LOG)): BootExpectation {
   const [rules, text] = ['last-action', JSON.stringify(last)];
-  const reference = { rules, text, checksum: referenceChecksum(rules, text) };
+  const reference = { rules, text, checksum: referenceChecksum(rules, text), edition: '1' };
   return { reference, pcrs: [4, 7], evaluate: 'once', ...changes };
 }
 
@@ -78,7 +78,7 @@ test('a boot that was accepted needs no policy any more, nor that its log is dec
   assert.deepEqual(found, { key, failures: [] });
 });
 
-test('a new boot is a question again, and so are another log, other PCRs and another reference state', () => {
+test('a new boot is a question again, and so are another log, other PCRs, another reference state and other code', () => {
   const known = judged(LOG).key;
   const ask = (log: Buffer, quote = quoteOf(bootPcrs(LOG)), expected = expectation()) =>
     questionOf(appraiseBoot(log.toString('base64'), quote, expected, known)).key;
@@ -87,8 +87,9 @@ test('a new boot is a question again, and so are another log, other PCRs and ano
     ask(logOf(action(4, 'other'))),
     ask(LOG, quoteOf(new Map([[7, Buffer.alloc(32, 1)]]))),
     ask(LOG, quoteOf(bootPcrs(LOG)), expectation({}, 'other')),
+    ask(LOG, quoteOf(bootPcrs(LOG)), expectation({ reference: { ...expectation().reference, edition: '2' } })),
   ];
-  assert.equal(new Set([...keys, known]).size, 5);
+  assert.equal(new Set([...keys, known]).size, 6);
 });
 
 test('with `always` the policy is asked at every attestation, and the answer to another question is none', () => {
@@ -170,7 +171,7 @@ test('a policy that throws, or answers what is no answer, has refused the boot',
 
 test('a reference state that the policy does not take, and a policy that is not there, are failures', () => {
   const text = '{"no": "text"}';
-  const reference = { rules: 'last-action', text, checksum: referenceChecksum('last-action', text) };
+  const reference = { rules: 'last-action', text, checksum: referenceChecksum('last-action', text), edition: '1' };
   const found = judged(LOG, expectation({ reference }));
   assert.deepEqual(kinds(found), ['measured_boot_reference_invalid']);
   assert.equal(found.failures[0] && failureEvent(found.failures[0]).eventId, 'pcr_validation.invalid_mb_policy');

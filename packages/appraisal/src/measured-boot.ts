@@ -54,7 +54,8 @@ export function appraiseBoot(
   }
   const values = pcrs.map((pcr): [number, string] => [pcr, quote.pcrs.get(pcr)?.toString('hex') ?? '']);
   const { bank, clockInfo } = quote;
-  const boot = [hash('sha256', log, 'hex'), bank, values, reference.checksum, clockInfo.resetCount];
+  const { checksum, edition } = reference;
+  const boot = [hash('sha256', log, 'hex'), bank, values, checksum, edition, clockInfo.resetCount];
   const key = hash('sha256', JSON.stringify(boot), 'hex');
   if (verdict?.key === key) return { key, failures: verdict.failures };
   if (evaluate === 'once' && known === key) return { key, failures: [] };

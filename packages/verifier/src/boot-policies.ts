@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type BootQuestion, type BootReference, type BootVerdict, policyFailed } from '@keylime/appraisal/boot-verdict';
@@ -60,13 +61,16 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
     );
   }
   const builtIn: ReadonlySet<string> = new Set(ours.map(([name]) => name));
+  const isOfModule = (rules: string) => known.has(rules) && !builtIn.has(rules);
   const pools = new Map<string, ThreadPool<BootPolicyTask>>();
+  // Modules, what they import, and this program may have changed since the last start: boots are judged anew.
+  const edition = randomUUID();
 
   /** Ours share one. */
   function poolOf(rules: string, asker: Asker): ThreadPool<BootPolicyTask> {
-    const isOurs = builtIn.has(rules) || !known.has(rules);
-    const key = `${asker}:${isOurs ? '' : rules}`;
-    const pool = pools.get(key) ?? openPool(isOurs ? [] : modules, { maxWaiting: isOurs ? 512 : 64, timeoutMs });
+    const isTheirs = isOfModule(rules);
+    const key = `${asker}:${isTheirs ? rules : ''}`;
+    const pool = pools.get(key) ?? openPool(isTheirs ? modules : [], { maxWaiting: isTheirs ? 64 : 768, timeoutMs });
     pools.set(key, pool);
     return pool;
   }
@@ -75,8 +79,12 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
     const said = text === undefined || isEmptyReference(text) ? undefined : text;
     if (said === undefined && rules === undefined) return undefined;
     const name = rules ?? defaultRules;
-    return { rules: name, text: said, checksum: referenceChecksum(name, said) };
+    return { rules: name, text: said, checksum: referenceChecksum(name, said), edition };
   };
+
+  /** Whether that a task was not done is for the policy that it was for to answer. */
+  const isFaultOf = (rules: string, error: unknown): error is ThreadPoolError =>
+    isOfModule(rules) && error instanceof ThreadPoolError && error.code !== 'pool_full';
 
   return {
     has: (rules) => known.has(rules),
@@ -88,19 +96,21 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
     async problems(given) {
       const reference = referenceOf(given);
       if (reference === undefined) return [];
-      const found = await poolOf(reference.rules, 'agent').run<readonly ReferenceProblem[]>({
-        kind: 'check',
-        reference,
-      });
-      return found.map(({ path: where, message }) => (where === '' ? message : `${where}: ${message}`));
+      const { rules } = reference;
+      try {
+        const found = await poolOf(rules, 'agent').run<readonly ReferenceProblem[]>({ kind: 'check', reference });
+        return found.map(({ path: where, message }) => (where === '' ? message : `${where}: ${message}`));
+      } catch (error) {
+        if (isFaultOf(rules, error)) return [`measured-boot policy ${rules} failed: ${error.message}`];
+        throw error;
+      }
     },
     async judge(question, asker) {
       const { reference } = question;
       try {
         return await poolOf(reference.rules, asker).run<BootVerdict>({ kind: 'judge', question });
       } catch (error) {
-        const isTheirs = known.has(reference.rules) && !builtIn.has(reference.rules);
-        if (!(error instanceof ThreadPoolError) || error.code === 'pool_full' || !isTheirs) throw error;
+        if (!isFaultOf(reference.rules, error)) throw error;
         return { key: question.key, failures: [policyFailed(reference, error.message)] };
       }
     },

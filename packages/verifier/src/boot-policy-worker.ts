@@ -21,7 +21,7 @@ export type BootPolicyNames = readonly (readonly [name: string, pcrs: readonly n
 /** URLs of modules. */
 export type BootPolicyModules = readonly string[];
 
-// A module may be anywhere and still use our packages, without which it could not read an event.
+// A module may be anywhere and still use the packages of this program: without event-log it could not read an event.
 registerHooks({
   resolve: (specifier, context, next) =>
     next(specifier, specifier.startsWith('@keylime/') ? { ...context, parentURL: import.meta.url } : context),

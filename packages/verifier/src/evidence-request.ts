@@ -146,7 +146,7 @@ export function verifyEvidence(
   if (request.mbPolicy !== undefined) {
     const { rules, pcrs, verdict } = boot;
     const text = request.mbPolicy;
-    const reference = { rules, text, checksum: referenceChecksum(rules, text) };
+    const reference = { rules, text, checksum: referenceChecksum(rules, text), edition: '' };
     const found = appraiseBoot(request.bootLog, quote, { reference, pcrs, verdict, evaluate: 'always' }, undefined);
     if ('question' in found) return { kind: 'boot_unjudged', question: found.question };
     events.push(...found.failures.map(failureEvent));
