@@ -113,6 +113,15 @@ test('a path that would print as another line is left out', () => {
   assert.equal(knows(made(tricks, 'ima-sig'), lineOf(`ima-sig sha256:${D} /opt/demo 030204f3452d230000`)), false);
 });
 
+test('a policy that would take too much memory is not prepared', () => {
+  function* many(): Generator<readonly [path: string, hex: string]> {
+    const path = `/${'long'.repeat(1000)}`;
+    for (let i = 0; i < 70_000; i++) yield [path, D];
+  }
+  const steps = knownLines(many, { template: 'ima-ng', logHashAlgorithm: 'sha1' });
+  assert.deepEqual(steps.next(), { done: true, value: undefined });
+});
+
 const files = Array.from({ length: 3000 }, (_, i) => [`/file-${i}`, sha256(`${i}`)] as const);
 const lines = files.map(([path, hex]) => lineOf(`ima-ng sha256:${hex} ${path}`));
 

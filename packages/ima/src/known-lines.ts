@@ -6,6 +6,8 @@ import { hashKey, keyOf, PLACE_BYTES, RECORD } from './match-lines.ts';
 import { MEMORY } from './sha-module.ts';
 
 const LINES_PER_PIECE = 4096;
+/** Larger policies are judged the ordinary way: room for about a million files. */
+const MOST_BYTES = 256 * 1024 * 1024;
 /** `10 `, ` ima-sig `, `sha256:`, a space, and the end of a line with an empty signature. */
 const SEPARATORS = 24;
 
@@ -25,10 +27,11 @@ export class KnownLines {
     this.#free = MEMORY.known + PLACE_BYTES * places;
   }
 
-  /** Room for `count` lines of `bytes` together; `undefined` on processors without the fast way. */
+  /** Room for `count` lines of `bytes` together; `undefined` if that is too much, or on processors without the fast way. */
   static make(count: number, bytes: number): KnownLines | undefined {
     const places = 2 ** Math.ceil(Math.log2(Math.max(16, 2 * count)));
-    const scratch = makeScratch(PLACE_BYTES * places + bytes + count * (RECORD.line + 16) + 16);
+    const knownBytes = PLACE_BYTES * places + bytes + count * (RECORD.line + 16) + 16;
+    const scratch = knownBytes <= MOST_BYTES ? makeScratch(knownBytes) : undefined;
     return scratch && new KnownLines(scratch, places);
   }
 
