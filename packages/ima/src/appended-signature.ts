@@ -9,6 +9,7 @@ export type AppendedSignature = {
   readonly signers: readonly AppendedSigner[];
 };
 
+/** One of those who signed: who it says it is, and what it signed. */
 export type AppendedSigner = {
   /** The end of the signer's subject key identifier; absent where the signer is named by issuer and serial number. */
   readonly keyId: number | undefined;

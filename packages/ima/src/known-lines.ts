@@ -57,6 +57,7 @@ export type FileTemplate = 'ima-ng' | 'ima-sig';
 
 const ALGORITHMS: Readonly<Record<number, string>> = { 40: 'sha1', 64: 'sha256', 96: 'sha384', 128: 'sha512' };
 
+/** What lines of a list have in common: the template, and the algorithm of the template hash column. */
 export type ListForm = { readonly template: FileTemplate; readonly logHashAlgorithm: HashAlgorithm };
 
 /**

@@ -303,6 +303,7 @@ function extendChain() {
   return { name: 'extend', parameters, result: 'i32', locals: locals.types, body } as const;
 }
 
+/** The functions of the module, which work in `memory`, laid out as `MEMORY` says. */
 export type ShaModule = {
   readonly memory: ArrayBuffer;
   readonly sha1: (digests: number, groups: number) => void;

@@ -6,6 +6,7 @@
 /** Instructions in binary form. */
 export type Code = readonly number[];
 
+/** A number of 32 bits, or four of them. */
 export type ValueType = 'i32' | 'v128';
 
 const VALUE_TYPES = { i32: 0x7f, v128: 0x7b } as const;

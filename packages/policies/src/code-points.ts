@@ -1,10 +1,13 @@
 /** A set of code points as sorted, disjoint, non-adjacent ranges `[low, high]`, both included. */
 export type CodePoints = readonly (readonly [low: number, high: number])[];
 
+/** The last code point of Unicode. */
 export const MAX_CODE_POINT = 0x10ffff;
 
+/** The set of one code point. */
 export const single = (codePoint: number): CodePoints => [[codePoint, codePoint]];
 
+/** All that is in any of the sets, as ranges in order that do not touch. */
 export function union(...sets: readonly CodePoints[]): CodePoints {
   const merged: [number, number][] = [];
   for (const [low, high] of sets.flat().sort((a, b) => a[0] - b[0])) {
@@ -15,6 +18,7 @@ export function union(...sets: readonly CodePoints[]): CodePoints {
   return merged;
 }
 
+/** All code points that are not in `set`, which must be in order. */
 export function complement(set: CodePoints): CodePoints {
   const rest: [number, number][] = [];
   let from = 0;
@@ -26,6 +30,7 @@ export function complement(set: CodePoints): CodePoints {
   return rest;
 }
 
+/** Whether the code point is in `set`. */
 export function contains(set: CodePoints, codePoint: number): boolean {
   let low = 0;
   let high = set.length;

@@ -10,6 +10,7 @@ export type DigestMap = ReadonlyMap<string, DigestList>;
 /** Lists longer than this are kept as sets. */
 const LONGEST_SEARCHED = 8;
 
+/** The digests in the form that is fastest for their number. */
 export function digestList(digests: readonly string[]): DigestList {
   const [only] = digests;
   if (digests.length === 1 && only !== undefined) return only;

@@ -38,6 +38,7 @@ export type PolicyProblem = {
   readonly message: string;
 };
 
+/** The policy, or up to 100 things that are wrong with its text. */
 export type DecodedPolicy = Parsed<RuntimePolicy, NonEmpty<PolicyProblem>>;
 
 const MAX_PROBLEMS = 100;
