@@ -13,12 +13,17 @@ export async function listenOn(app: FastifyInstance, address: ListenAddress): Pr
   try {
     await app.listen({ host: address.host, port: address.port });
   } catch (cause) {
-    const code = codeOf(cause) ?? '';
-    if (code === '' || code.startsWith('FST_')) throw cause;
-    throw new ListenError(code, `Cannot listen on ${show(address)}: ${adviceOn(code)}`, { cause });
+    throw listenError(cause, address);
   }
   const bound = app.server.address() as AddressInfo;
   return { host: bound.address, port: bound.port };
+}
+
+/** What `cause` means to who chose `address`; `cause` itself if the system has no word in it. */
+export function listenError(cause: unknown, address: ListenAddress): unknown {
+  const code = codeOf(cause) ?? '';
+  if (code === '' || code.startsWith('FST_')) return cause;
+  return new ListenError(code, `Cannot listen on ${show(address)}: ${adviceOn(code)}`, { cause });
 }
 
 /**

@@ -70,8 +70,13 @@ export async function openNotifications(parts: NotificationsParts): Promise<Noti
     if (close !== undefined) closers.push(close);
   }
 
-  for (const channel of channels) {
-    serve({ channel, to: 'receiver' }, await openWay(channel, parts, wake), CONCURRENCY[channel]);
+  try {
+    for (const channel of channels) {
+      serve({ channel, to: 'receiver' }, await openWay(channel, parts, wake), CONCURRENCY[channel]);
+    }
+  } catch (error) {
+    for (const close of closers) await close();
+    throw error;
   }
   if (channels.includes('agent')) {
     const deliver: Deliver = (delivery) => deliverToAgent(parts.postToAgent, delivery.target ?? '', delivery);

@@ -60,6 +60,12 @@ test('nobody is told nothing in silence, and nothing is published before subscri
   assert.ok(performance.now() - startedAt >= 250);
 });
 
+test('an address that another program has is named', async (t) => {
+  const { port } = await publisher(t);
+  const taken = openPublisher({ host: '127.0.0.1', port });
+  await assert.rejects(taken, { code: 'EADDRINUSE', message: /Cannot listen on 127\.0\.0\.1:\d+: another program/ });
+});
+
 test('[MUST] whoever speaks another protocol, too long or too much is cut off, and only he', async (t) => {
   const one = await publisher(t);
   const well = await peer(t, one, Buffer.concat([SUB_GREETING, readyAndSubscribe()]));

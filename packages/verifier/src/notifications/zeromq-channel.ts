@@ -12,6 +12,7 @@ import {
   SUBSCRIBE,
   UNSUBSCRIBE,
 } from '@keylime/api/zmtp';
+import { listenError } from '@keylime/service/http-listen';
 import type { Delivery } from './outbox.ts';
 
 /** Publishes notifications to whoever subscribes: existing agents with ZeroMQ, and ours. */
@@ -39,7 +40,7 @@ type Subscriber = { readonly socket: Socket; topics: readonly Buffer[] };
  * the JSON of `{msg, signature}`, without a topic (06 section 4.4 of the reference). A subscriber that is not connected when
  * it is published misses it: that is the channel's nature, use `agent` or `nats` where it must arrive. Only if there is no
  * subscriber at all it is kept for later.
- * @throws if the address cannot be listened on
+ * @throws ListenError
  */
 export async function openPublisher({
   host,
@@ -79,7 +80,9 @@ export async function openPublisher({
   });
   server.maxConnections = MAX_SUBSCRIBERS;
   server.listen(port, host);
-  await once(server, 'listening');
+  await once(server, 'listening').catch((cause: unknown) => {
+    throw listenError(cause, { host, port });
+  });
   const closing = new AbortController();
   const settled = sleep(settleMs, undefined, { signal: closing.signal });
   settled.catch(() => {});
