@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
@@ -133,6 +135,51 @@ test('a machine that was stopped or deleted while its share was on the way is of
     assert.equal(offers, after);
   }
 });
+
+test('[MUST] once it is answered that a machine is stopped or deleted, no share leaves for it, also if one was due already', async (t) => {
+  const verifier = await started(t);
+  for (const [id, method] of [
+    ['stopped-late', 'PUT'],
+    ['deleted-late', 'DELETE'],
+  ] as const) {
+    const agent = await verifier.agent(id);
+    // The share needs a connection of its own, and that one is slow.
+    agent.lie({
+      respond: (_, response, truth) => response.writeHead(200, { connection: 'close' }).end(truth()),
+    });
+    const way = await slowAfterFirst(t, agent.port);
+    await verifier.enrol(agent, { v: randomBytes(32).toString('base64'), cloudagent_port: way.port });
+    await way.isWaiting;
+    assert.equal((await verifier.status(id)).operational_state, PROVIDE_V);
+    const [target, more] = method === 'PUT' ? [`/v2.6/agents/${id}/stop`, { json: {} }] : [`/v2.6/agents/${id}`, {}];
+    assert.equal((await verifier.ask({ method, path: target, ...more })).code, 200);
+    way.open();
+    await way.isOver;
+    assert.deepEqual(agent.shares, []);
+  }
+});
+
+/** A way to `port` that lets the first connection through at once, and the second one only when it is told to. */
+async function slowAfterFirst(t: TestContext, port: number) {
+  const waiting = Promise.withResolvers<void>();
+  const opened = Promise.withResolvers<void>();
+  const over = Promise.withResolvers<void>();
+  let count = 0;
+  const server = createServer(async (socket) => {
+    socket.on('error', () => {});
+    if (++count > 1) {
+      socket.once('close', () => over.resolve());
+      waiting.resolve();
+      await opened.promise;
+    }
+    const onward = connect(port, '127.0.0.1').on('error', () => {});
+    socket.pipe(onward).pipe(socket);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const { port: own } = server.address() as AddressInfo;
+  return { port: own, isWaiting: waiting.promise, open: opened.resolve, isOver: over.promise };
+}
 
 test('an agent that will not take its share fails, and says why', async (t) => {
   const verifier = await started(t);

@@ -167,6 +167,7 @@ export function openEngine(parts: EngineParts): Engine {
     return agent && enliven(agent);
   }
 
+  /** Ends what is under way with the agent, too: [MUST] no key share leaves for one that was stopped or deleted. */
   function drop(id: AgentId): void {
     lives.get(id)?.connection.close();
     lives.delete(id);
