@@ -20,15 +20,17 @@ const BOOT_PCRS = 0x3ff;
 /**
  * Opens a recorder on a TPM that was just booted; the list starts with the boot aggregate over PCRs 0 to 9.
  * @param banks the TPM's active banks, all of which are extended
+ * @param logHashAlgorithm of the list's file, which newer kernels have one for each bank of
  */
 export async function openRecorder(
   tcti: string,
   listFile: string,
   banks: readonly HashAlgorithm[] = [FILE_HASH],
+  logHashAlgorithm: HashAlgorithm = 'sha1',
 ): Promise<MeasurementRecorder> {
   const tpm = await openTpm({ transport: await openTransport(tcti) });
   async function record(path: string, fileDigest: Uint8Array): Promise<void> {
-    const measurement = recordImaNg(path, FILE_HASH, fileDigest);
+    const measurement = recordImaNg(path, FILE_HASH, fileDigest, logHashAlgorithm);
     await appendFile(listFile, measurement.line);
     const digests = banks.map((bank) => ({ bank, digest: measurement.extendValue(bank) }));
     await extendPcr(tpm, IMA_PCR, digests);
