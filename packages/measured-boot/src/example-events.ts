@@ -1,4 +1,4 @@
-import { digestHex } from '@keylime/core/digest';
+import { digestHex, type HashAlgorithm } from '@keylime/core/digest';
 import { type CoveredData, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import { VARIABLE_GUIDS } from '@keylime/event-log/guid';
 import type { ExampleReference } from './example-reference.ts';
@@ -22,8 +22,23 @@ export type JudgedEvent = {
   /** What the digest of the event covers; all that decides, where anything but the digest does. */
   readonly covered: CoveredData | undefined;
   readonly reference: ExampleReference;
+  /** Digests of the reference state in the bank of the quote. */
+  readonly known: KnownDigests;
   readonly findings: ExampleFindings;
 };
+
+export type KnownDigests = {
+  /** By PCR. */
+  readonly listed: ReadonlyMap<number, ReadonlySet<string>>;
+  readonly MokList: ReadonlySet<string>;
+  readonly MokListX: ReadonlySet<string>;
+};
+
+export const knownDigests = (bank: HashAlgorithm, { digests, mokList, mokListX }: ExampleReference): KnownDigests => ({
+  listed: new Map(Array.from(digests, ([pcr, list]) => [pcr, inBank(list, bank)])),
+  MokList: inBank(mokList, bank),
+  MokListX: inBank(mokListX, bank),
+});
 
 /** A row of the table: what it finds wrong with an event, a reason, or nothing. */
 type Rule = (judged: JudgedEvent) => string | undefined;
@@ -77,10 +92,7 @@ const bootVariable: Rule = ({ event }) => {
 };
 
 /** Whether the reference state lists what PCR `pcr` may have, and this not. */
-const isUnlisted = ({ event, reference }: JudgedEvent): boolean => {
-  const list = reference.digests.get(event.pcr);
-  return list !== undefined && !inBank(list, event.bank).has(event.digest);
-};
+const isUnlisted = ({ event, known }: JudgedEvent): boolean => known.listed.get(event.pcr)?.has(event.digest) === false;
 
 const grubText: Rule = (judged) => {
   const { event, covered, findings } = judged;
@@ -108,13 +120,12 @@ const grubFile: Rule = (judged) => {
 };
 
 const shimVariable: Rule = (judged) => {
-  const { event, reference } = judged;
+  const { event, known } = judged;
   const hint = hintData(event);
   const name = hint.kind === 'shim_variable' ? hint.name : '';
   if (name === 'MokListTrusted') return atMost(1, name)(judged);
-  const known = { MokList: reference.mokList, MokListX: reference.mokListX }[name];
-  if (known === undefined || !inBank(known, event.bank).has(event.digest)) return 'mok_list_unexpected';
-  return atMost(Number.POSITIVE_INFINITY, name)(judged);
+  if (name !== 'MokList' && name !== 'MokListX') return 'event_unexpected';
+  return known[name].has(event.digest) ? atMost(Number.POSITIVE_INFINITY, name)(judged) : 'mok_list_unexpected';
 };
 
 /** What may be in which PCR. Everything else is refused. */

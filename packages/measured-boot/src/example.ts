@@ -3,7 +3,7 @@ import { coveredData, hintData, type MeasuredEvent } from '@keylime/event-log/co
 import type { VerifiedEventLog } from '@keylime/event-log/verify';
 import { closest } from './alternatives.ts';
 import { digestWords, shown, violationBy } from './event-words.ts';
-import { type ExampleFindings, judgeEvent, separatorOf } from './example-events.ts';
+import { type ExampleFindings, judgeEvent, knownDigests, separatorOf } from './example-events.ts';
 import { decodeExampleReference, type ExampleKernel, type ExampleReference } from './example-reference.ts';
 import { DECIDING_VARIABLES } from './example-variables.ts';
 import { linuxCommandLine, loadsWith } from './grub-command.ts';
@@ -37,8 +37,9 @@ function judgeLikeExample(log: VerifiedEventLog, reference: ExampleReference): r
   for (const { index, problem } of log.problems) {
     violations.push({ reason: 'event_data_malformed', event: index, found: problem });
   }
+  const known = knownDigests(log.bank, reference);
   for (const event of log.events) {
-    const reason = judgeEvent({ event, covered: coveredData(event), reference, findings });
+    const reason = judgeEvent({ event, covered: coveredData(event), reference, known, findings });
     if (reason !== undefined) violations.push(violationBy(event, reason, { found: digestWords(event) }));
   }
   return [

@@ -1,5 +1,5 @@
 import { digestHex, type HashAlgorithm } from '@keylime/core/digest';
-import { type CoveredData, coveredData, type MeasuredEvent } from '@keylime/event-log/coverage';
+import { type CoveredData, coveredData, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import type { VerifiedEventLog } from '@keylime/event-log/verify';
 import { digestWords, violationBy } from './event-words.ts';
 import type { BootViolation } from './policy.ts';
@@ -11,7 +11,7 @@ export type StrictEvent = {
   readonly event: MeasuredEvent;
   /** What its digest covers. */
   readonly covered: CoveredData | undefined;
-  /** Known by its digest, so explained, whatever it says. */
+  /** Known by its digest, or a command of GRUB that a pattern matches: explained. */
   readonly isListed: boolean;
   readonly isAfterSeparator: boolean;
 };
@@ -67,9 +67,10 @@ export function sortEvents(
     } else if (isAfterSeparator && CLOSED_PCRS.includes(pcr)) problems.push('event_after_separator');
     const reasons = problems.filter((reason) => reason !== undefined);
     for (const reason of reasons) violations.push(violationBy(event, reason, { found: digestWords(event) }));
-    if (reasons.length === 0 && !isSeparator) {
-      listOf(events, pcr).push({ event, covered: coveredData(event), isListed, isAfterSeparator });
-    }
+    if (reasons.length > 0 || isSeparator) continue;
+    const covered = coveredData(event);
+    const isKnown = isListed || isAllowedCommand(event, covered, reference);
+    listOf(events, pcr).push({ event, covered, isListed: isKnown, isAfterSeparator });
   }
   for (const pcr of SEPARATED_PCRS) {
     if (!separated.has(pcr)) violations.push({ reason: 'separator_missing', pcr, expected: 'EV_SEPARATOR 00000000' });
@@ -95,6 +96,17 @@ function forbiddenDigests(bank: HashAlgorithm, { dmaProtection }: StrictReferenc
     digests.set(digestHex(bank, Buffer.from(NO_DMA_PROTECTION)), 'dma_protection_disabled');
   }
   return digests;
+}
+
+/** Whether it is a command of GRUB that a pattern of the reference state matches. */
+function isAllowedCommand(
+  event: MeasuredEvent,
+  covered: CoveredData | undefined,
+  { grubCommands }: StrictReference,
+): boolean {
+  if (covered?.kind !== 'grub_text' || grubCommands.length === 0) return false;
+  const hint = hintData(event);
+  return hint.kind === 'grub' && hint.role === 'command' && grubCommands.some(({ matches }) => matches(covered.text));
 }
 
 /** Digest of an action's text, in `bank`. */

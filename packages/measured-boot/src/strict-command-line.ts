@@ -16,6 +16,9 @@ export type CommandLine = {
 /** GRUB's are in PCR 8, as are those of systemd-boot before 251; systemd's in PCR 12. */
 const COMMAND_LINE_PCRS: readonly number[] = [8, 12];
 
+/** More are events that nothing explains: such a log is wrong already, and not worth the time that matching takes. */
+const MOST_LINES = 16;
+
 /**
  * The command lines of a boot, without events that are known by their digest. That an event is one is a hint, and is
  * believed because every other event has to be known.
@@ -31,7 +34,7 @@ export const findCommandLines = (boot: StrictBoot, isKnown: (each: StrictEvent) 
       const before = events[i - 1]?.covered;
       return [{ event, text: covered.text, command: before?.kind === 'grub_text' ? before.text : '' }];
     }),
-  );
+  ).slice(0, MOST_LINES);
 
 /** Demands one command line, as often as it is measured, which the pattern matches; or none where there is no pattern. */
 export function judgeCommandLines(

@@ -31,7 +31,7 @@ export function judgeLoader(
     if (pcr === SECTION_PCR && sectionsAreSigned) continue;
     for (const each of boot.events(pcr)) {
       const { event } = each;
-      if (isKnown(each) || lineEvents.has(event) || isAllowedCommand(each, reference)) continue;
+      if (isKnown(each) || lineEvents.has(event)) continue;
       violations.push(violationBy(event, 'event_unexpected', { expected: LISTED, found: digestWords(event) }));
     }
   }
@@ -45,7 +45,3 @@ export function judgeLoader(
   }
   return violations;
 }
-
-/** A command of GRUB that a pattern of the reference state matches. */
-const isAllowedCommand = ({ covered }: StrictEvent, { grubCommands }: StrictReference): boolean =>
-  covered?.kind === 'grub_text' && grubCommands.some(({ matches }) => matches(covered.text));

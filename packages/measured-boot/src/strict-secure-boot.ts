@@ -3,7 +3,7 @@ import type { UefiVariable } from '@keylime/event-log/uefi-variable';
 import { digestWords, nameWords, shown, violationBy } from './event-words.ts';
 import type { BootViolation } from './policy.ts';
 import type { DatabaseName } from './reference-json.ts';
-import { signatureKey } from './reference-values.ts';
+import { type SignatureSet, signatureKey } from './reference-values.ts';
 import { belowSbatLevel, parseSbatLevel } from './sbat-level.ts';
 import { judgeDatabase, signaturesOf } from './signature-databases.ts';
 import type { StrictBoot, StrictEvent } from './strict-boot.ts';
@@ -24,7 +24,8 @@ const DECIDING: readonly { readonly name: string; readonly guid: string; readonl
 /** PCR 7: Secure Boot as the reference state says, by the keys that it says, and images started by whom it allows. */
 export function judgeSecureBoot(boot: StrictBoot, reference: StrictReference): readonly BootViolation[] {
   const violations: BootViolation[] = [];
-  const measured = new Map<string, UefiVariable>();
+  const measured = new Set<string>();
+  let db: SignatureSet = new Set();
   let authorities = 0;
   let sbatLevels = 0;
   for (const each of boot.events(SECURE_BOOT_PCR)) {
@@ -37,7 +38,8 @@ export function judgeSecureBoot(boot: StrictBoot, reference: StrictReference): r
         violations.push(violationBy(event, 'variable_after_separator', { found: deciding.name }));
       if (measured.has(deciding.name))
         violations.push(violationBy(event, 'variable_repeated', { found: deciding.name }));
-      measured.set(deciding.name, variable);
+      measured.add(deciding.name);
+      if (deciding.database === 'db') db = signaturesOf(variable);
       violations.push(
         ...(deciding.database === undefined
           ? judgeSwitch(each, variable, reference)
@@ -46,7 +48,7 @@ export function judgeSecureBoot(boot: StrictBoot, reference: StrictReference): r
     } else if (variable !== undefined && event.type === 'EV_EFI_VARIABLE_AUTHORITY' && each.isAfterSeparator) {
       if (variable.value.kind === 'authority') authorities++;
       if (variable.name === 'SbatLevel') sbatLevels++;
-      violations.push(...judgeAuthority(each, variable, measured.get('db'), reference));
+      violations.push(...judgeAuthority(each, variable, db, reference));
     } else {
       violations.push(violationBy(event, 'event_unexpected', { expected: LISTED, found: digestWords(event) }));
     }
@@ -76,7 +78,7 @@ function judgeSwitch({ event }: StrictEvent, { data }: UefiVariable, { secureBoo
 function judgeAuthority(
   { event }: StrictEvent,
   { name, guid, value, data }: UefiVariable,
-  db: UefiVariable | undefined,
+  db: SignatureSet,
   { authorities, vendorDb, sbatLevel }: StrictReference,
 ): readonly BootViolation[] {
   const isShims = guid === VARIABLE_GUIDS.shimLock;
@@ -98,14 +100,11 @@ function judgeAuthority(
   else if (guid !== VARIABLE_GUIDS.imageSecurityDatabase) isKnown = false;
   else if (name === 'vendor_db') isKnown = vendorDb.has(signatureKey(value.owner ?? '', value.data));
   // Old shim gives the name db and no owner to a certificate of its own.
-  else isKnown = name === 'db' && (value.owner === undefined || isIn(db, value.owner, value.data));
+  else isKnown = name === 'db' && (value.owner === undefined || db.has(signatureKey(value.owner, value.data)));
   if (isKnown) return [];
   const expected = authorities === undefined ? 'an entry of db, or shim and its keys' : 'one of the authorities';
   return [violationBy(event, 'authority_unexpected', { expected, found: `${nameWords(event)}, ${data.length} bytes` })];
 }
-
-const isIn = (db: UefiVariable | undefined, owner: string, data: Uint8Array): boolean =>
-  db !== undefined && signaturesOf(db).has(signatureKey(owner, data));
 
 const levelWords = (level: ReadonlyMap<string, number>): string =>
   Array.from(level, ([component, generation]) => `${component} ${generation}`).join(', ');
