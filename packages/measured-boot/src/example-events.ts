@@ -78,7 +78,7 @@ const variable =
   (rules: VariableRules): Rule =>
   (judged) => {
     const { event, covered, reference } = judged;
-    if (event.coverage !== 'whole' || covered?.kind !== 'variable') return 'variable_unexpected';
+    if (covered?.kind !== 'variable') return 'variable_unexpected';
     const key = variableKey(covered);
     const rule = rules.get(key);
     if (rule === undefined) return 'variable_unexpected';

@@ -31,7 +31,7 @@ export function judgeSecureBoot(boot: StrictBoot, reference: StrictReference): r
   for (const each of boot.events(SECURE_BOOT_PCR)) {
     if (each.isListed) continue;
     const { event, covered } = each;
-    const variable = event.coverage === 'whole' && covered?.kind === 'variable' ? covered : undefined;
+    const variable = covered?.kind === 'variable' ? covered : undefined;
     const deciding = DECIDING.find(({ name, guid }) => name === variable?.name && guid === variable.guid);
     if (variable !== undefined && deciding !== undefined && event.type === 'EV_EFI_VARIABLE_DRIVER_CONFIG') {
       if (each.isAfterSeparator)

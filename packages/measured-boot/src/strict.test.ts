@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { digest } from '@keylime/core/digest';
 import { decodeEventLog } from '@keylime/event-log/decode';
 import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
-import { encodeUtf16, encodeVariable } from '@keylime/event-log/encode-data';
+import { encodeSignatureList, encodeUtf16, encodeVariable } from '@keylime/event-log/encode-data';
+import { SIGNATURE_TYPES, VARIABLE_GUIDS } from '@keylime/event-log/guid';
 import type { VerifiedEventLog } from '@keylime/event-log/verify';
 import {
   appending,
@@ -310,6 +311,25 @@ test('variables that decide Secure Boot are measured once and before the separat
   assert.deepEqual(reasons(SECURE, exactly), ['signature_unexpected']);
 });
 
+test('an entry of a database under a type that does not fit it is refused, though it is listed', () => {
+  const [entry] = REFERENCE.dbx;
+  assert(entry);
+  const hash = Buffer.from(entry.SignatureData.slice(2), 'hex');
+  const { imageSecurityDatabase } = VARIABLE_GUIDS;
+  for (const type of [SIGNATURE_TYPES.sha1, SIGNATURE_TYPES.x509, 'c3224be1-707a-4677-80b8-4eda1d41927e']) {
+    const list = encodeSignatureList(type, entry.SignatureOwner, [hash]);
+    const dbx = encodeVariable('dbx', list, { owner: imageSecurityDatabase });
+    assert.deepEqual(reasons(replacing(8, measured(7, 'EV_EFI_VARIABLE_DRIVER_CONFIG', dbx))), ['signature_malformed']);
+  }
+});
+
+test('an authority before the separator has let a driver start, and has to be listed', () => {
+  const boot = changed((events, at) => events.toSpliced(8, 0, at(25)));
+  assert.deepEqual(reasons(boot), ['event_unexpected']);
+  const digests = { ...REFERENCE.digests, 7: [{ sha256: `0x${boot.events[8]?.digest}` }] };
+  assert.deepEqual(judge(boot, { ...REFERENCE, digests }), []);
+});
+
 test('images may be accepted by who signed them, and then only by those that are named', () => {
   const { authorities = [] } = REFERENCE;
   assert.equal(authorities.length, 2);
@@ -378,6 +398,9 @@ test('commands of GRUB may be given as patterns', () => {
   assert.deepEqual(reasons(inserting(40, command)), ['event_unexpected']);
   assert.deepEqual(judge(inserting(40, command), patterns), []);
   assert.deepEqual(reasons(inserting(40, grub('grub_cmd: ', 'set boot_success=10')), patterns), ['event_unexpected']);
+  // A command line is none of them, however wide the pattern is.
+  const boot = replacing(45, grub('kernel_cmdline: ', `${LINE} init=/bin/sh`));
+  assert.ok(reasons(boot, { ...REFERENCE, grub_commands: ['.*'] }).includes('kernel_cmdline_unexpected'));
 });
 
 test('a unified kernel image is known by its digest, its sections by theirs, and its command line by its text', () => {
