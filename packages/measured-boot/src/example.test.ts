@@ -164,6 +164,7 @@ test('events and variables of other kinds than the table has are refused', () =>
     [appending(grub('module_cmdline: ', 'x')), 'grub_command_unexpected'],
     [appending(grub('grub_cmd ', 'x')), 'grub_text_unexpected'],
     [appending(file('/boot/other', 'x')), 'file_unexpected'],
+    [replacing(26, measured(5, 'EV_EFI_GPT_EVENT', Buffer.from('no table'))), 'event_data_malformed'],
     [without(2), 'firmware_unexpected'],
     [without(1), 'firmware_version_missing'],
     [inserting(1, measured(0, 'EV_NO_ACTION', Buffer.from('StartupLocality\0\0'))), 'remark_unexpected'],
