@@ -29,3 +29,9 @@ test('a bar is drawn on a terminal, not too often, within its width, and removed
   ]);
   for (const line of drawn) assert.ok(line.length < 60);
 });
+
+test('a terminal that does not know its width has 80 columns', () => {
+  const drawn: string[] = [];
+  openProgress({ isTTY: true, columns: 0, write: (text) => drawn.push(text) }).start('x'.repeat(100));
+  assert.deepEqual(drawn, [`\r\u001b[K${'x'.repeat(79)}`]);
+});

@@ -32,7 +32,8 @@ export function openProgress(terminal: Terminal, now: () => number = Date.now): 
     const bar =
       total > 0 ? ` [${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}] ${Math.floor(share * 100)} %` : '';
     const count = total > 0 ? ` ${done}/${total}` : done > 0 ? ` ${done}` : '';
-    terminal.write(CLEAR + `${label}${bar}${count}`.slice(0, Math.max(1, (terminal.columns ?? 80) - 1)));
+    // A terminal that does not know its width says 0.
+    terminal.write(CLEAR + `${label}${bar}${count}`.slice(0, (terminal.columns || 80) - 1));
   };
   return {
     start(what, count = 0) {
