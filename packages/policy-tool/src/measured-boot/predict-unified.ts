@@ -91,22 +91,34 @@ function changeInitrd(edit: LogEdit, chain: BootChain, next: UnifiedKernel): voi
 function changeCommandLine(edit: LogEdit, chain: BootChain, update: KernelUpdate, next: UnifiedKernel): void {
   const { commandLine, currentCommandLine } = update;
   const passed = chain.commandLines.filter(({ text }) => text !== undefined);
-  if (commandLine !== undefined) {
-    if (passed.length === 0) {
-      edit.unknown.set(
-        12,
-        'nobody passes a command line to the image now: who will measure the new one cannot be told',
-      );
-    }
-    for (const { event } of passed) changeLoadOptions(edit, event, commandLine);
+  if (commandLine !== undefined && passed.length === 0) {
+    edit.unknown.set(12, 'nobody passes a command line to the image now: who will measure the new one cannot be told');
   }
-  const embedded = next.content('.cmdline');
   const current = contentEvent(chain, '.cmdline');
-  const isSame = embedded !== undefined && current !== undefined && hasDigest(current, hashOf(embedded));
-  const text = commandLine ?? passed.at(-1)?.text ?? embedded?.toString('utf8').replace(/[\s\0]+$/, '') ?? '';
-  if (commandLine === undefined && (isSame || passed.length > 0)) return;
-  changeStubCommandLine(edit, chain, passed.at(-1)?.text ?? currentCommandLine, text);
+  const embedded = next.content('.cmdline');
+  const now = passed.at(-1)?.text;
+  // systemd-boot passes the command line that is in the image on to it.
+  const isOfImage = now !== undefined && current !== undefined && isTextOf(current, now);
+  if (commandLine === undefined && now !== undefined && !isOfImage) return;
+  if (
+    commandLine === undefined &&
+    embedded !== undefined &&
+    current !== undefined &&
+    hasDigest(current, hashOf(embedded))
+  ) {
+    return;
+  }
+  const text = commandLine ?? (embedded === undefined ? '' : textOf(embedded));
+  for (const { event } of passed) changeLoadOptions(edit, event, text);
+  changeStubCommandLine(edit, chain, now ?? currentCommandLine, text);
 }
+
+/** The text of a section without what ends it. */
+const textOf = (content: Buffer): string => content.toString('utf8').replace(/[\n\0]+$/, '');
+
+/** Whether a section has `text`, and perhaps the end of a line or of a string. */
+const isTextOf = (section: BootEvent, text: string): boolean =>
+  ['', '\n', '\0', '\n\0'].some((end) => hasDigest(section, hashOf(Buffer.from(text + end))));
 
 /** The event of the content of a section, which has the same data as that of its name. */
 const contentEvent = (chain: BootChain, section: string): BootEvent | undefined =>

@@ -162,6 +162,24 @@ test('another unified kernel image leads to the PCRs of a boot from it', async (
   assert.equal(phases.sha256?.['enter-initrd:leave-initrd:sysinit:ready'], ready.toString('hex'));
 });
 
+test('a command line in the image that systemd-boot passes on changes with the image', async (t) => {
+  const next = { ...NEW_SECTIONS, '.cmdline': 'debug' };
+  const { pcrs, unknown, changed } = await predict(
+    t,
+    { log: unifiedLog(OLD_SECTIONS, 'quiet'), uki: unifiedOf(next) },
+    ...['-e', 'log', '--uki', 'uki'],
+  );
+  assert.deepEqual(unknown, {});
+  assert.deepEqual(pcrs, pcrsOf(unifiedLog(next, 'debug')));
+  assert.deepEqual(Object.keys(changed.sha256 ?? {}), ['4', '9', '11', '12']);
+  const other = await predict(
+    t,
+    { log: unifiedLog(OLD_SECTIONS, 'loud'), uki: unifiedOf(next) },
+    ...['-e', 'log', '--uki', 'uki'],
+  );
+  assert.deepEqual(other.pcrs, pcrsOf(unifiedLog(next, 'loud')));
+});
+
 test('another command line that systemd-boot passes to a unified kernel image changes PCRs 9 and 12', async (t) => {
   const { '.cmdline': _, ...sections } = OLD_SECTIONS;
   const { pcrs, changed } = await predict(
