@@ -315,6 +315,7 @@ test('a key can be rotated: the old one is no longer needed after one start', as
   await named("['new.key', 'default']");
   await running.start();
   assert.match(running.log(), /sealed under the new key: 1/);
+  assert.doesNotMatch(running.log(), /the key of some secrets is missing/);
   await running.kill();
   await rename(path.join(running.folder, 'secret.key'), path.join(running.folder, 'gone'));
   await named("['new.key']");
@@ -322,6 +323,10 @@ test('a key can be rotated: the old one is no longer needed after one start', as
   agent.machine.reboot();
   await delivered(running, agent, 2);
   assert.deepEqual(agent.shares, [share, share]);
+  await running.kill();
+  await writeFile(path.join(running.folder, 'new.key'), key());
+  await running.start();
+  assert.match(running.log(), /the key of some secrets is missing; .* agents=1 first=rotated/);
 });
 
 test('[MUST] a verifier killed between verdict and delivery attests the machine again before it gives the share', async (t) => {

@@ -8,27 +8,30 @@ type Row = Pick<Selectable<AgentsTable>, 'agent_id' | 'enrolment' | 'sealed_key_
 
 /**
  * Seals what this verifier's rows hold under another key than the vault's first, as many as can be opened, and revocation
- * keys that an earlier version left in the clear. To be done at start, before anybody else writes. Tells how many rows changed.
+ * keys that an earlier version left in the clear. To be done at start, before anybody else writes. Tells how many rows changed,
+ * and the agents with a secret that none of the vault's keys opens.
  */
 export async function sealSecrets(
   db: Kysely<VerifierTables>,
   write: GroupWrite,
   verifierId: string,
   vault: SecretVault,
-): Promise<number> {
+): Promise<{ readonly sealed: number; readonly lost: readonly string[] }> {
   const rows = await db
     .selectFrom('agents')
     .select(['agent_id', 'enrolment', 'sealed_key_share', 'sealed_revocation_key'])
     .where('verifier_id', '=', verifierId)
     .execute();
-  let count = 0;
+  let sealed = 0;
   for (const row of rows) {
     const changes = changesOf(row, vault);
     if (changes === undefined) continue;
     await write((trx) => trx.updateTable('agents').set(changes).where('agent_id', '=', row.agent_id).execute());
-    count += 1;
+    sealed += 1;
   }
-  return count;
+  const secrets = (row: Row) => [row.sealed_key_share, row.sealed_revocation_key].filter((one) => one !== null);
+  const lost = rows.filter((row) => secrets(row).some((secret) => !vault.hasKeyOf(secret)));
+  return { sealed, lost: lost.map(({ agent_id: id }) => id) };
 }
 
 function changesOf({ agent_id, enrolment, ...row }: Row, vault: SecretVault) {

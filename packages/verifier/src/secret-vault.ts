@@ -17,6 +17,8 @@ export type SecretVault = {
   readonly open: (agentId: AgentId, kind: SecretKind, sealed: string) => Buffer;
   /** Whether it was sealed under a key that is not the first one any more. */
   readonly isOutdated: (sealed: string) => boolean;
+  /** Whether the key that sealed it is there. */
+  readonly hasKeyOf: (sealed: string) => boolean;
 };
 
 /** A secret that cannot be opened, or a key that cannot be used. The message names what to do and holds no secret. */
@@ -73,6 +75,7 @@ export function secretVault(keys: readonly [Buffer, ...Buffer[]], verifierId: st
       }
     },
     isOutdated: (sealed) => keyIdOf(sealed) !== current.id,
+    hasKeyOf: (sealed) => known.some(({ id }) => id === keyIdOf(sealed)),
   };
 }
 

@@ -132,8 +132,12 @@ export async function startVerifier(
     });
     const mbPolicyStore = sqlPolicyStore(db, write, 'mb_policies');
     const mbPolicies = openPolicyRegistry(mbPolicyStore, (stored) => good(decodeStoredMbPolicy(stored, bootPolicies)));
-    const resealed = await sealSecrets(db, write, verifierId, vault);
-    if (resealed > 0) log.info(`Secrets of agents were sealed under the new key: ${resealed}`);
+    const { sealed, lost } = await sealSecrets(db, write, verifierId, vault);
+    if (sealed > 0) log.info(`Secrets of agents were sealed under the new key: ${sealed}`);
+    if (lost.length > 0) {
+      const event = 'secret_keys: the key of some secrets is missing; add its file again, or enrol these agents anew';
+      log.error(event, { agents: lost.length, first: lost[0] });
+    }
     const requestMs = config.request_timeout * 1000;
     const clients = openAgentClients({
       clientCertificate: material.client,
