@@ -20,7 +20,7 @@ const delivery = (notificationId: string, type = 'revocation'): Delivery => ({
 });
 
 async function channel(t: TestContext, server: NatsServer, stream = 'alarms') {
-  const settings = { connection: () => connection(server), subject: 'site.alarms', stream, verifierId: 'v 1' };
+  const settings = { connection: async () => connection(server), subject: 'site.alarms', stream, verifierId: 'v 1' };
   const opened = openNatsChannel(settings);
   t.after(() => opened.close());
   return opened;

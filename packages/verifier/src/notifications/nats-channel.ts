@@ -6,7 +6,7 @@ import type { Delivery } from './outbox.ts';
 
 export type NatsChannelSettings = {
   /** Asked at each connection. */
-  readonly connection: () => NatsSettings;
+  readonly connection: () => Promise<NatsSettings>;
   /** Notifications go to `SUBJECT.TYPE`, such as `keylime.revocations.revocation`. */
   readonly subject: string;
   /** The JetStream stream that keeps them; made if there is none of this name. */
@@ -68,7 +68,7 @@ export function openNatsChannel(settings: NatsChannelSettings): NatsChannel {
 }
 
 async function open(settings: NatsChannelSettings): Promise<NatsConnection> {
-  const nats = await connectNats(settings.connection());
+  const nats = await connectNats(await settings.connection());
   try {
     await ensureStream(nats, settings);
     return nats;

@@ -128,7 +128,7 @@ async function openWay(channel: Channel, parts: NotificationsParts, wake: () => 
     }
     case 'nats':
       return openNatsChannel({
-        connection: await natsConnection(parts),
+        connection: natsConnection(parts),
         subject: revocations.nats_subject,
         stream: revocations.nats_stream,
         verifierId: config.uuid,
@@ -162,28 +162,27 @@ function openWebhook(url: URL, { config, material, usesOfTls, log }: Notificatio
     const { code } = await client.request({ method: 'POST', path: `${url.pathname}${url.search}`, headers, json });
     return code;
   };
-  const shown = `${url.origin}${url.pathname}`;
   return {
     deliver(delivery) {
-      // [compat] Suites of the field look for this text.
-      log.info(`Sending revocation event via webhook to ${shown} ...`, { agent: delivery.agentId });
+      // [compat] Suites of the field look for this text. The path is left out: some receivers have their token there.
+      log.info(`Sending revocation event via webhook to ${url.origin} ...`, { agent: delivery.agentId });
       return deliverToWebhook(post, delivery);
     },
     close: () => client.close(),
   };
 }
 
-async function natsConnection({ config, material, usesOfTls }: NotificationsParts): Promise<() => NatsSettings> {
+function natsConnection({ config, material, usesOfTls }: NotificationsParts): () => Promise<NatsSettings> {
   const { nats_url: servers, nats_credentials: file } = config.revocations;
-  const credentials = file === '' ? undefined : await readFile(path.resolve(config.workDir, file), 'utf8');
   let current = material;
   usesOfTls.push((fresh) => {
     current = fresh;
   });
-  return () => ({
+  return async () => ({
     servers,
     name: `keylime verifier ${config.uuid}`,
-    credentials,
+    // Read anew, for credentials are changed while the verifier runs.
+    credentials: file === '' ? undefined : await readFile(path.resolve(config.workDir, file), 'utf8'),
     tls: { trustedCas: current.trustedServerCaPems, certificate: current.client },
   });
 }
