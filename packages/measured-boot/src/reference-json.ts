@@ -43,7 +43,7 @@ export type StrictKernelJson = KernelFiles & {
   readonly load_options?: DigestJson;
   /** The command line is a section of the unified kernel image, and nobody passes another one. */
   readonly cmdline_in_image?: boolean;
-  /** By PCR: events that this boot, and only this one, has; each at least once. */
+  /** By PCR, 8, 9, 11, 12 or 13: events that this boot, and only this one, has; each at least once. */
   readonly digests?: { readonly [pcr: string]: readonly DigestJson[] };
 };
 

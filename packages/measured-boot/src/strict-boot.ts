@@ -80,8 +80,8 @@ export function sortEvents(
 }
 
 /** A BootOrder of 1 and 0 has the digest of a separator that tells an error. One that tells none is wanted beside it. */
-const isBootVariable = ({ type, coverage }: MeasuredEvent): boolean =>
-  type === 'EV_EFI_VARIABLE_BOOT' && coverage === 'value';
+const isBootVariable = ({ pcr, type, coverage }: MeasuredEvent): boolean =>
+  (pcr === 1 || pcr === 5) && type === 'EV_EFI_VARIABLE_BOOT' && coverage === 'value';
 
 function dataProblem(event: MeasuredEvent, malformed: ReadonlySet<number>): string | undefined {
   if (malformed.has(event.index)) return 'event_data_malformed';

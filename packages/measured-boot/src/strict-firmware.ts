@@ -1,8 +1,7 @@
 import { digestWords, violationBy } from './event-words.ts';
 import type { BootViolation } from './policy.ts';
 import type { UnlistedKind } from './reference-json.ts';
-import type { StrictBoot, StrictEvent } from './strict-boot.ts';
-import { actionDigest } from './strict-boot.ts';
+import { actionDigest, type StrictBoot, type StrictEvent } from './strict-boot.ts';
 import type { StrictFirmware, StrictReference } from './strict-reference.ts';
 
 const FIRMWARE_PCR = 0;

@@ -28,8 +28,11 @@ const MEMBERS: readonly string[] = [
   ...(OTHER_MEMBERS satisfies readonly (keyof StrictKernelJson)[]),
 ];
 
-/** Reads a `StrictKernelJson`. `pcrs` are those that are judged. */
-export function readKernel(place: ReferencePlace, pcrs: readonly number[]): StrictKernel {
+/** What boot loaders extend: of these, events may be those of one kernel. */
+export const LOADER_PCRS: readonly number[] = [8, 9, 11, 12, 13];
+
+/** Reads a `StrictKernelJson`. */
+export function readKernel(place: ReferencePlace): StrictKernel {
   if (place.requireObject()) place.onlyMembers(MEMBERS);
   const pattern = place.member('kernel_cmdline');
   const loadOptions = place.member('load_options');
@@ -46,7 +49,7 @@ export function readKernel(place: ReferencePlace, pcrs: readonly number[]): Stri
     }),
     commandLine: pattern.isThere ? readPattern(pattern) : undefined,
     loadOptions: loadOptions.isThere ? readDigests(loadOptions) : undefined,
-    digests: readDigestsByPcr(place.member('digests'), pcrs),
+    digests: readDigestsByPcr(place.member('digests'), LOADER_PCRS),
   };
 }
 

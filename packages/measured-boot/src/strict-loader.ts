@@ -5,11 +5,10 @@ import type { StrictBoot, StrictEvent } from './strict-boot.ts';
 import { findCommandLines, judgeCommandLines } from './strict-command-line.ts';
 import { judgeFiles } from './strict-files.ts';
 import { LISTED } from './strict-firmware.ts';
-import type { StrictKernel } from './strict-kernel.ts';
+import { LOADER_PCRS, type StrictKernel } from './strict-kernel.ts';
 import type { StrictReference } from './strict-reference.ts';
 
-/** What boot loaders extend: GRUB's commands; sections of a unified kernel image; command lines and credentials; extensions. */
-const LOADER_PCRS: readonly number[] = [8, 11, 12, 13];
+const FILE_PCR = 9;
 const SECTION_PCR = 11;
 
 /** The PCRs of boot loaders against one kernel: its command line, its files, what it has to have, and nothing else. */
@@ -28,7 +27,7 @@ export function judgeLoader(
 
   const violations = [...judgeCommandLines(lines, kernel), ...judgeFiles(boot, kernel, lines, isKnown)];
   for (const pcr of LOADER_PCRS) {
-    if (pcr === SECTION_PCR && sectionsAreSigned) continue;
+    if (pcr === FILE_PCR || (pcr === SECTION_PCR && sectionsAreSigned)) continue;
     for (const each of boot.events(pcr)) {
       const { event } = each;
       if (isKnown(each) || lineEvents.has(event)) continue;

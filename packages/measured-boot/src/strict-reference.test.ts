@@ -78,6 +78,11 @@ for (const [what, json, path] of [
     'kernels[0]',
   ],
   ['a PCR that is not judged', { ...OLD, digests: { 10: [digest] } }, 'digests.10'],
+  [
+    'a kernel with events of PCR 4',
+    { ...OLD, kernels: [{ ...kernel, digests: { 4: [digest] } }] },
+    'kernels[0].digests.4',
+  ],
   ['an unlisted kind that there is not', { ...OLD, unlisted: ['everything'] }, 'unlisted[0]'],
   ['a rule that there is not', { ...OLD, database_rules: { db: 'any' } }, 'database_rules.db'],
   ['a rule for no database', { ...OLD, database_rules: { dbt: 'exact' } }, 'database_rules.dbt'],
