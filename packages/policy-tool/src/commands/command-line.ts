@@ -15,7 +15,8 @@ export type Environment = {
 
 /** What the actions of commands use to answer. */
 export type Answers = Environment & {
-  readonly logOf: (options: Verbose) => Log;
+  /** `destination` is stderr unless it is given. */
+  readonly logOf: (options: Verbose, destination?: Writer) => Log;
   /** Lines on stdout; names in them come from files of others and cannot make one line look like several. */
   readonly print: (lines: readonly string[]) => void;
   readonly printJson: (value: object) => void;
@@ -35,11 +36,11 @@ export function openAnswers(environment: Environment, refuse: () => void): Answe
   const write = (lines: readonly string[]) => void stdout.write(lines.map((line) => `${line}\n`).join(''));
   return {
     ...environment,
-    logOf: ({ verbose }) =>
+    logOf: ({ verbose }, destination = stderr) =>
       openLog({
         name: 'keylime.policy',
         level: verbose ? 'debug' : 'info',
-        destination: stderr,
+        destination,
         now: () => now().getTime(),
       }),
     print: (lines) => write(lines.map(escapeControls)),

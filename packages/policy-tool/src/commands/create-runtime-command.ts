@@ -18,9 +18,15 @@ export function addCreateRuntime(create: Command, { stdout, stderr, env, now, lo
   const runtime = addCommand(create, 'runtime', 'create a runtime policy from any of these sources, merged');
   verboseOption(createOptions(runtime)).action(async ({ imaMeasurementList, ...options }: Options) => {
     const list = imaMeasurementList === true ? KERNEL_LIST : imaMeasurementList;
+    const progress = openProgress(stderr);
+    const write = (line: string) => {
+      // The bar makes room, and is drawn again below.
+      progress.stop();
+      return stderr.write(line);
+    };
     const text = await createRuntimePolicy(
       { ...options, ...(list !== undefined && { imaMeasurementList: list }) },
-      { log: logOf(options), progress: openProgress(stderr), env, now },
+      { log: logOf(options, { write }), progress, env, now },
     );
     writeArtifact(options.output, text, stdout);
   });
