@@ -58,12 +58,12 @@ function imagesOf(source: ReferenceSource, { images }: BootChain, secureBoot: bo
 
 /** Kernel and initrd as files (PCR 9): one of each has a name, more initrds are digests. */
 function filesOf(source: ReferenceSource, chain: BootChain, explained: Set<number>): Members {
-  const of = (views: BootChain['initrdFiles'], what: string, stem: string): Members => {
+  const of = (views: BootChain['initrdFiles'], stem: 'vmlinuz_plain' | 'initrd_plain'): Members => {
     const indexes = new Set(views.map(({ event }) => event.index));
     const events = source.events.filter(({ index }) => indexes.has(index));
     const [first] = events;
     if (first === undefined) return {};
-    if (what === 'kernel' && events.some(({ digest }) => digest !== first.digest)) {
+    if (stem === 'vmlinuz_plain' && events.some(({ digest }) => digest !== first.digest)) {
       throw new ToolError(
         'log_unsuitable',
         `GRUB read several kernels in this log: boot one of them, and take its log`,
@@ -73,8 +73,8 @@ function filesOf(source: ReferenceSource, chain: BootChain, explained: Set<numbe
     return members(stem, source.digestOf(first));
   };
   return {
-    ...of(chain.kernelFiles, 'kernel', 'vmlinuz_plain'),
-    ...of([...chain.initrdFiles, ...chain.stubInitrds], 'initrd', 'initrd_plain'),
+    ...of(chain.kernelFiles, 'vmlinuz_plain'),
+    ...of([...chain.initrdFiles, ...chain.stubInitrds], 'initrd_plain'),
   };
 }
 
