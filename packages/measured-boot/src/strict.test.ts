@@ -273,6 +273,20 @@ test('a unified kernel image is known by its digest, its sections by theirs, and
   assert.deepEqual(reasons(boot(...sections, other), reference), ['kernel_cmdline_unexpected']);
 });
 
+test('sections of an image that is accepted as signed need not be listed, where the reference state says so', () => {
+  const name = encodeUtf16('.linux\0');
+  const boot = appending(measured(11, 'EV_IPL', name, Buffer.from('.linux\0')), measured(11, 'EV_IPL', name, name));
+  const [kernel] = REFERENCE.kernels;
+  const signed: StrictReferenceJson = {
+    ...REFERENCE,
+    kernels: [{ ...kernel, images: ['signed', 'signed', 'signed'] }],
+  };
+  assert.deepEqual(reasons(boot, signed), ['event_unexpected', 'event_unexpected']);
+  assert.deepEqual(judge(boot, { ...signed, unlisted: ['unified_kernel_sections'] }), []);
+  const byDigest: StrictReferenceJson = { ...REFERENCE, unlisted: ['unified_kernel_sections'] };
+  assert.deepEqual(reasons(boot, byDigest), ['event_unexpected', 'event_unexpected']);
+});
+
 test('the alternative that a boot is most like tells what is wrong with it', () => {
   const [kernel] = REFERENCE.kernels;
   assert(kernel);
