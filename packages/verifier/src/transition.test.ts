@@ -171,6 +171,15 @@ test('[MUST] no key share is due while entries of the list wait for their judgem
   assert.ok(nextDelayMs !== undefined && nextDelayMs < 100);
 });
 
+test('[MUST] a machine that failed, be it a little, gets its key share when an operator has reactivated it, not before', () => {
+  const failed = transition(withShare, failing(event('ima.small')), settings, NOW);
+  assert.notEqual(failed.nextDelayMs, undefined, 'it is asked again');
+  const agent: Agent = { ...withShare, ...failed.record };
+  assert.equal(transition(agent, attestedOnce, settings, NOW).record.state, 'getQuote');
+  const reactivated: Agent = { ...agent, severityLevel: undefined };
+  assert.equal(transition(reactivated, attestedOnce, settings, NOW).record.state, 'provideV');
+});
+
 test('a delivered key share is remembered with its recipient', () => {
   const agent: Agent = { ...withShare, state: 'provideV', progress: attested, keyShareRetries: 2 };
   const { record, nextDelayMs, notification } = afterRelease(agent, { kind: 'delivered' }, settings);

@@ -140,13 +140,17 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
 /**
  * Whether the agent is to be given its key share now: once for each boot and each transport key that was attested, so that a
  * machine that was reset, and a payload key that was made anew, get it again. Not while entries of the list that are there
- * wait for their judgement in the next round.
+ * wait for their judgement in the next round, and not after a failure, a lesser one included, until an operator reactivates
+ * the agent.
  */
 const isKeyShareDue = (
   agent: Agent,
   { progress, uncertifiedEntries }: Extract<Outcome, { readonly kind: 'affirming' }>,
 ): boolean =>
-  agent.sealedKeyShare !== undefined && uncertifiedEntries === 0 && agent.keyShareRecipient !== recipientOf(progress);
+  agent.sealedKeyShare !== undefined &&
+  agent.severityLevel === undefined &&
+  uncertifiedEntries === 0 &&
+  agent.keyShareRecipient !== recipientOf(progress);
 
 /** Names a boot and a transport key: reset count, and SHA-256 of the PEM as received, lower-case hex. */
 export const recipientOf = ({ clock, transportKeyPem }: Progress): string =>
