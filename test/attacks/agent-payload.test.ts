@@ -89,8 +89,13 @@ test('[MUST] old messages that are sent again neither run again, nor bring back 
 test('[MUST] a payload that does not decrypt under K is not written, not even in part', async (t) => {
   const one = await openAttackedAgent(t);
   await one.start();
-  await one.deliver(await one.delivery({ 'autorun.sh': script(one.home) }, { encryptUnder: randomBytes(32) }));
+  const delivery = await one.delivery({ 'autorun.sh': script(one.home) }, { encryptUnder: randomBytes(32) });
+  await one.deliver(delivery);
   await one.said(/ERROR - The payload does not decrypt/);
+  // The tenant that waits for a proof of K gets none.
+  assert.equal((await one.get(CHALLENGE)).status, 'Bootstrap key not yet available.');
+  await one.deliver(delivery);
+  await one.said(/ERROR - The payload does not decrypt/, 2);
   assert.deepEqual(readdirSync(path.join(one.home, 'secure')), []);
 });
 
@@ -167,16 +172,25 @@ test('[MUST] secrets are in memory only, and a payload that has no room leaves t
   await one.start({ secure_size: '64k' });
   const secure = path.join(one.home, 'secure');
   assert.match(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(` ${secure} .* - tmpfs `));
-  await one.deliver(await one.delivery({ version: 'old' }));
+  const old = await one.delivery({ version: 'old' });
+  await one.deliver(old);
   await one.said(/A payload is in place/);
-  await one.deliver(await one.delivery({ version: 'new', big: 'x'.repeat(200_000) }));
+  const big = await one.delivery({ version: 'new', big: 'x'.repeat(200_000) });
+  await one.deliver(big);
   await one.said(/ERROR - The payload does not fit beside the one before/);
   assert.equal(readFileSync(path.join(one.unzipped, 'version'), 'utf8'), 'old');
   assert.equal(readdirSync(secure).length, 2);
+  assert.deepEqual((await one.get(CHALLENGE)).results, { hmac: keyVerifyHmac(old.k, 'AbC') });
+  // With more room the very same messages bring it.
+  execFileSync('mount', ['-o', 'remount,size=1m', secure]);
+  await one.deliver(big);
+  await one.said(/A payload is in place/, 2);
+  assert.equal(readFileSync(path.join(one.unzipped, 'version'), 'utf8'), 'new');
+  assert.deepEqual((await one.get(CHALLENGE)).results, { hmac: keyVerifyHmac(big.k, 'AbC') });
   // A process that is killed, and started again, finds mount and payload.
   await one.kill();
   await one.start({ secure_size: '64k' });
-  assert.equal(readFileSync(path.join(one.unzipped, 'version'), 'utf8'), 'old');
+  assert.equal(readFileSync(path.join(one.unzipped, 'version'), 'utf8'), 'new');
   assert.equal((await one.get(CHALLENGE)).status, 'Bootstrap key not yet available.');
   await one.deliver(await one.delivery({ version: 'newer' }));
   await one.said(/A payload is in place/);

@@ -12,7 +12,7 @@ export type Bootstrap = {
   readonly receiveU: (body: unknown) => Parsed<undefined, string>;
   /** Body of keys/vkey. */
   readonly receiveV: (body: unknown) => Parsed<undefined, string>;
-  /** Answer to a challenge of keys/verify; `undefined` before there is a K. */
+  /** Answer to a challenge of keys/verify; `undefined` before the payload of a K is in place. */
   readonly answer: (challenge: string) => string | undefined;
   /** Stops a script that runs, and forgets all keys. */
   readonly close: () => Promise<void>;
@@ -38,20 +38,30 @@ export function openBootstrap(options: {
         log.debug('A half of a payload key arrived and waits for the other');
         break;
       case 'repeated':
-        log.info('The same payload arrived once more: it is in place already');
+        log.info('The same payload arrived once more: it is in place already, or about to be');
         break;
       case 'replayed':
         log.error('A payload key that another has replaced arrived again: it is refused');
         break;
       case 'combined': {
         log.info('Both halves of the payload key arrived, and it is for this agent');
-        const { k, payload } = combination;
-        const delivery = { k, payload, secureFolder, settings, installed, log, signal: stopping.signal };
+        const { k, payload, settle } = combination;
+        const delivery = {
+          ...{ k, payload, secureFolder, settings, log, signal: stopping.signal },
+          installed: () => {
+            settle(true);
+            return installed();
+          },
+        };
         oneAtATime(async () => {
           if (!stopping.signal.aborted) await deliverPayload(delivery);
         })
           .catch((cause) => log.error('A payload could not be delivered', { reason: cause }))
-          .finally(() => k.fill(0));
+          .finally(() => {
+            k.fill(0);
+            // Unless it was installed.
+            settle(false);
+          });
       }
     }
   }

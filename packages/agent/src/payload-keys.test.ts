@@ -16,8 +16,18 @@ function delivery({ agentId = AGENT_ID, size = KEY_BYTES, payload = 'payload', k
   };
 }
 
-function assertCombined(combination: Combination, k: Buffer, payload = 'payload'): void {
-  assert.deepEqual(combination, { kind: 'combined', k, payload: Buffer.from(payload) });
+/** K and payload are known, and are installed unless the test says that they are not. */
+function assertCombined(combination: Combination, k: Buffer, payload = 'payload', isInstalled = true): void {
+  assert.ok(combination.kind === 'combined', combination.kind);
+  assert.deepEqual([combination.k, combination.payload], [k, Buffer.from(payload)]);
+  combination.settle(isInstalled);
+}
+
+type Keys = ReturnType<typeof payloadKeys>;
+
+function send(keys: Keys, one: ReturnType<typeof delivery>): Combination {
+  keys.addU(one.u());
+  return keys.addV(one.v());
 }
 
 test('the halves combine in either order, with keys of 16 and of 32 bytes', () => {
@@ -73,17 +83,13 @@ test('[MUST] a flood of halves pushes out the oldest, and blocks nobody', () => 
 test('[MUST] U and V that are sent again run nothing: neither the same payload, nor one that was replaced', () => {
   const keys = payloadKeys(AGENT_ID);
   const [old, current] = [delivery(), delivery()];
-  const send = (one: ReturnType<typeof delivery>) => {
-    keys.addU(one.u());
-    return keys.addV(one.v());
-  };
-  assertCombined(send(old), old.k);
-  assert.equal(send(old).kind, 'repeated');
-  assertCombined(send(current), current.k);
-  assert.equal(send(old).kind, 'replayed');
+  assertCombined(send(keys, old), old.k);
+  assert.equal(send(keys, old).kind, 'repeated');
+  assertCombined(send(keys, current), current.k);
+  assert.equal(send(keys, old).kind, 'replayed');
   assert.equal(keys.answer('c'), keyVerifyHmac(current.k, 'c'));
   const next = delivery();
-  assertCombined(send(next), next.k);
+  assertCombined(send(keys, next), next.k);
 });
 
 test('another payload under the same key is a new delivery', () => {
@@ -94,6 +100,50 @@ test('another payload under the same key is a new delivery', () => {
   assertCombined(keys.addV(one.v()), one.k);
   keys.addU(other.u());
   assertCombined(keys.addV(other.v()), one.k, 'another');
+});
+
+test('[MUST] a K counts when its payload is installed, and not before', () => {
+  const keys = payloadKeys(AGENT_ID);
+  const one = delivery();
+  const combined = send(keys, one);
+  assert.ok(combined.kind === 'combined');
+  assert.equal(keys.answer('c'), undefined);
+  assert.equal(send(keys, one).kind, 'repeated', 'it is on its way');
+  combined.settle(true);
+  assert.equal(keys.answer('c'), keyVerifyHmac(one.k, 'c'));
+  combined.settle(false);
+  assert.equal(keys.answer('c'), keyVerifyHmac(one.k, 'c'), 'only the first call counts');
+});
+
+test('[MUST] a payload that could not be installed can be sent again, and its K does not count', () => {
+  const keys = payloadKeys(AGENT_ID);
+  const [before, one] = [delivery(), delivery()];
+  assertCombined(send(keys, before), before.k);
+  assertCombined(send(keys, one), one.k, 'payload', false);
+  assert.equal(keys.answer('c'), keyVerifyHmac(before.k, 'c'), 'the one before is what is in place');
+  assertCombined(send(keys, one), one.k, 'payload', false);
+  assert.equal(send(keys, before).kind, 'repeated');
+  assertCombined(send(keys, one), one.k);
+  assert.equal(keys.answer('c'), keyVerifyHmac(one.k, 'c'));
+});
+
+test('[MUST] a payload that was refused cannot be sent again when another is in its place', () => {
+  const keys = payloadKeys(AGENT_ID);
+  const [refused, current] = [delivery(), delivery()];
+  assertCombined(send(keys, refused), refused.k, 'payload', false);
+  assertCombined(send(keys, current), current.k);
+  assert.equal(send(keys, refused).kind, 'replayed');
+});
+
+test('[MUST] K does not count while the last payload under it is not in place, though one before is', () => {
+  const keys = payloadKeys(AGENT_ID);
+  const one = delivery();
+  const other = delivery({ k: one.k, payload: 'another' });
+  assertCombined(send(keys, one), one.k);
+  assertCombined(send(keys, other), one.k, 'another', false);
+  assert.equal(keys.answer('c'), undefined);
+  assert.equal(send(keys, one).kind, 'repeated');
+  assert.equal(keys.answer('c'), keyVerifyHmac(one.k, 'c'));
 });
 
 test('halves and keys that are not needed any more are zeroed', () => {

@@ -7,9 +7,17 @@ export type ReceivedU = { readonly share: Buffer; readonly authTag: Buffer; read
 /** What an arriving half leads to. */
 export type Combination =
   | { readonly kind: 'waiting' }
-  /** K is known now. `k` belongs to the caller, who zeroes it. */
-  | { readonly kind: 'combined'; readonly k: Buffer; readonly payload: Buffer | undefined }
-  /** The same K and the same payload as at the last time: everything is in place. */
+  /**
+   * K is known now. `k` belongs to the caller, who zeroes it, and tells with `settle` what became of the payload: until it
+   * is installed K counts for nothing. Only the first call of `settle` counts.
+   */
+  | {
+      readonly kind: 'combined';
+      readonly k: Buffer;
+      readonly payload: Buffer | undefined;
+      readonly settle: (isInstalled: boolean) => void;
+    }
+  /** The same K and the same payload as at the last time: it is in place, or on its way there. */
   | { readonly kind: 'repeated' }
   /** A K that another has replaced since: somebody sends old messages again. */
   | { readonly kind: 'replayed' };
@@ -18,6 +26,9 @@ export type Combination =
 export const MAX_WAITING = 8;
 const MAX_REMEMBERED = 1000;
 
+/** A payload that is installed, or being installed; fingerprints of its K and of what is encrypted. */
+type Accepted = { readonly k: Buffer; readonly fingerprint: Buffer; readonly payload: Buffer };
+
 /**
  * Collects U from the tenant and V from the verifier until a pair gives a K whose tag is that of the U, for this agent
  * [MUST] (spec 02 section 5.3). All key material here is zeroed when it is not needed any more.
@@ -25,10 +36,13 @@ const MAX_REMEMBERED = 1000;
 export function payloadKeys(agentId: string) {
   let us: ReceivedU[] = [];
   let vs: Buffer[] = [];
-  let current: { readonly k: Buffer; readonly fingerprint: Buffer; readonly payload: Buffer } | undefined;
+  let installed: Accepted | undefined;
+  let underway: readonly Accepted[] = [];
   // Fingerprints instead of keys: nobody can use them, and they end with the process.
   const fingerprintKey = randomBytes(32);
-  const used: Buffer[] = [];
+  let used: readonly Buffer[] = [];
+  /** Of keys whose payload was refused since the last one was installed: their owner may send it again. */
+  let refused: readonly Buffer[] = [];
   const fingerprintOf = (bytes: Uint8Array) => createHmac('sha256', fingerprintKey).update(bytes).digest();
 
   function combine(): Combination {
@@ -46,23 +60,51 @@ export function payloadKeys(agentId: string) {
   function accept(k: Buffer, u: ReceivedU, v: Buffer): Combination {
     const fingerprint = fingerprintOf(k);
     const payload = fingerprintOf(u.payload ?? Buffer.alloc(0));
-    const isCurrent = current !== undefined && timingSafeEqual(current.fingerprint, fingerprint);
-    if (isCurrent && current?.payload.equals(payload)) {
+    const newest = underway.at(-1) ?? installed;
+    const isNewest = newest !== undefined && timingSafeEqual(newest.fingerprint, fingerprint);
+    const mayComeAgain = isNewest || has(refused, fingerprint);
+    refused = refused.filter((one) => !one.equals(fingerprint));
+    if (isNewest && newest.payload.equals(payload)) {
       k.fill(0);
       forget(u, v);
       return { kind: 'repeated' };
     }
-    if (!isCurrent && used.some((one) => timingSafeEqual(one, fingerprint))) {
+    if (!mayComeAgain && has(used, fingerprint)) {
       k.fill(0);
       forget(u, v);
       return { kind: 'replayed' };
     }
-    if (!isCurrent) used.push(fingerprint);
-    if (used.length > MAX_REMEMBERED) used.shift();
-    current?.k.fill(0);
-    current = { k, fingerprint, payload };
+    used = remember(used, fingerprint);
+    const accepted = { k, fingerprint, payload };
+    underway = [...underway, accepted];
     forgetAll();
-    return { kind: 'combined', k: Buffer.from(k), payload: u.payload };
+    return {
+      kind: 'combined',
+      k: Buffer.from(k),
+      payload: u.payload,
+      settle: (isInstalled) => settle(accepted, isInstalled),
+    };
+  }
+
+  function settle(accepted: Accepted, isInstalled: boolean): void {
+    if (!underway.includes(accepted)) return;
+    underway = underway.filter((one) => one !== accepted);
+    if (isInstalled) {
+      installed?.k.fill(0);
+      installed = accepted;
+      refused = [];
+    } else {
+      accepted.k.fill(0);
+      refused = remember(refused, accepted.fingerprint);
+    }
+  }
+
+  /** [MUST] Only for a K of which the last payload is in place, so that who is answered can rely on it. */
+  function answer(challenge: string): string | undefined {
+    if (installed === undefined) return undefined;
+    const { k, fingerprint } = installed;
+    const open = [...underway.map((one) => one.fingerprint), ...refused];
+    return has(open, fingerprint) ? undefined : keyVerifyHmac(k, challenge);
   }
 
   function forget(u: ReceivedU, v: Buffer): void {
@@ -90,12 +132,21 @@ export function payloadKeys(agentId: string) {
       if (vs.length > MAX_WAITING) vs.shift()?.fill(0);
       return combine();
     },
-    /** Lower-case hex HMAC-SHA384 of the challenge under K, or `undefined` before K is known. */
-    answer: (challenge: string): string | undefined => current && keyVerifyHmac(current.k, challenge),
+    /** Lower-case hex HMAC-SHA384 of the challenge under K, or `undefined` before the payload of a K is in place. */
+    answer,
     close(): void {
       forgetAll();
-      current?.k.fill(0);
-      current = undefined;
+      for (const { k } of underway) k.fill(0);
+      underway = [];
+      installed?.k.fill(0);
+      installed = undefined;
     },
   };
 }
+
+const has = (fingerprints: readonly Buffer[], wanted: Buffer): boolean =>
+  fingerprints.some((one) => timingSafeEqual(one, wanted));
+
+/** The oldest are forgotten first. */
+const remember = (fingerprints: readonly Buffer[], one: Buffer): readonly Buffer[] =>
+  has(fingerprints, one) ? fingerprints : [...fingerprints, one].slice(-MAX_REMEMBERED);

@@ -44,7 +44,8 @@ export function checkPayloadSettings(settings: PayloadSettings): void {
 /**
  * Decrypts a payload, puts it in the place of the one before, and runs its script. Whatever goes wrong is told in the log,
  * and leaves the payload of before as it was; a script that fails leaves the new one (spec 02 section 5.5).
- * @param delivery.installed is called when files are in place, and again after the script.
+ * @param delivery.installed is called when files are in place, and again after the script; never for a payload that is
+ * refused.
  */
 export async function deliverPayload(delivery: {
   readonly k: Buffer;
@@ -57,7 +58,10 @@ export async function deliverPayload(delivery: {
 }): Promise<void> {
   const { k, payload, secureFolder, settings, installed, log, signal } = delivery;
   if (!settings.enable_agent_mtls && !settings.enable_insecure_payload) {
-    return log.warn('A payload arrived and is not written: enable_agent_mtls and enable_insecure_payload are both off');
+    log.warn('A payload arrived and is not written: enable_agent_mtls and enable_insecure_payload are both off');
+    // [compat] A K that came alone counts all the same.
+    if (payload === undefined) await installed();
+    return;
   }
   const content = await unpack(k, payload, settings, log);
   if (content === undefined) return;
