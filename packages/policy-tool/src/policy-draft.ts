@@ -1,4 +1,5 @@
 import { pythonJson } from '@keylime/api/python-json';
+import { DIGEST_SIZES, digestHex, type HashAlgorithm } from '@keylime/core/digest';
 import type { Json } from '@keylime/core/json';
 import { encodeKeyring, type Keyring } from '@keylime/ima/keyring';
 import type { VerificationKey } from '@keylime/ima/public-key';
@@ -50,10 +51,16 @@ export function addDigest(map: DraftDigests, name: string, hex: string): void {
 /** The kernel writes spaces of a path as underscores. */
 export const measuredName = (path: string): string => path.replaceAll(' ', '_');
 
+/** Digests of empty files, which are of no package in particular. */
+const OF_NOTHING: ReadonlySet<string> = new Set(
+  (Object.keys(DIGEST_SIZES) as HashAlgorithm[]).map((algorithm) => digestHex(algorithm, Buffer.alloc(0))),
+);
+
 /** A file of the system; a digest that several packages bring keeps the first of their names. */
 export function addFile(draft: PolicyDraft, path: string, hex: string, packageName?: string): void {
   addDigest(draft.digests, measuredName(path), hex);
-  if (packageName !== undefined && !draft.packages.has(hex)) draft.packages.set(hex, packageName);
+  if (packageName === undefined || draft.packages.has(hex) || OF_NOTHING.has(hex)) return;
+  draft.packages.set(hex, packageName);
 }
 
 export function addKeys(draft: PolicyDraft, keys: Keyring): void {

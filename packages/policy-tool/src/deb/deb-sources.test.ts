@@ -36,6 +36,14 @@ test('the forms of --deb are told apart', () => {
   }
 });
 
+test('an empty file is allowed, and of no package in particular', async (t) => {
+  const directory = folder(t);
+  writeFiles(directory, { 'x.deb': debArchive('x', '3', [{ path: 'opt/x', content: 'x' }, { path: 'opt/empty' }]) });
+  const made = policyOf(await create('--deb', directory));
+  assert.deepEqual(made.digests['/opt/empty'], [sha256('')]);
+  assert.deepEqual(made.packages, { [sha256('x')]: 'x 3' });
+});
+
 test('packages give the digests of their files, with name and version, also under the names of a merged system', async (t) => {
   const directory = folder(t);
   const deb = debArchive('hello', '1.0-2', [
