@@ -8,14 +8,16 @@ const STOCK =
   '"meta_data": "{\\"cert_serial\\": 3, \\"subject\\": \\"OU=53\\"}", "event_time": "Tue Aug  4 10:15:03 2026", ' +
   '"event_id": "ima.validation.ima-ng.not_in_allowlist", "severity_label": "emergency", "context": "{}"}';
 
-test('a notice of the existing verifier: its text is its id, and its local time is not relied upon', () => {
+const AT_MS = Date.UTC(2026, 7, 4, 10, 15, 3);
+
+test('a notice of the existing verifier: its text is its id, and its local time is known as such', () => {
   const notice = parseRevocationNotice(STOCK);
   assert.ok(notice);
   assert.match(notice.id, /^[0-9a-f]{64}$/);
-  const { type, agentId, address, certificate, eventAtMs } = notice;
+  const { type, agentId, address, certificate, happened } = notice;
   assert.deepEqual(
-    [type, agentId, address, certificate, eventAtMs],
-    ['revocation', '7c1f', '10.1.2.3', { serial: '3', subject: 'OU=53' }, undefined],
+    [type, agentId, address, certificate, happened],
+    ['revocation', '7c1f', '10.1.2.3', { serial: '3', subject: 'OU=53' }, { atMs: AT_MS, clock: 'verifier' }],
   );
 });
 
@@ -23,10 +25,7 @@ test('a notice of our verifier has an id and a time', () => {
   const notice = parseRevocationNotice(
     JSON.stringify({ type: 'comm_error', notification_id: 'n1', event_time_utc: '2026-08-04T10:15:03.000Z' }),
   );
-  assert.deepEqual(
-    [notice?.id, notice?.eventAtMs, notice?.type],
-    ['n1', Date.UTC(2026, 7, 4, 10, 15, 3), 'comm_error'],
-  );
+  assert.deepEqual([notice?.id, notice?.happened, notice?.type], ['n1', { atMs: AT_MS, clock: 'utc' }, 'comm_error']);
 });
 
 test('a serial number that is larger than a JavaScript number keeps exactly is kept exactly', () => {

@@ -26,8 +26,11 @@ export type RevocationNotice = {
   readonly address: string | undefined;
   /** The certificate that came with the machine's payload: its serial number, decimal, and subject (RFC 4514). */
   readonly certificate: { readonly serial: string; readonly subject: string } | undefined;
-  /** When it happened, in milliseconds since 1970; only our verifiers say it in a way that can be relied upon. */
-  readonly eventAtMs: number | undefined;
+  /**
+   * When it happened, in milliseconds since 1970. `verifier`: by the clock on the wall of the verifier, whose time zone it
+   * does not say, read as if it were UTC. `undefined` if it has no time.
+   */
+  readonly happened: { readonly atMs: number; readonly clock: 'utc' | 'verifier' } | undefined;
   /** All of it, for actions. */
   readonly json: { readonly [key: string]: Json };
 };
@@ -36,8 +39,7 @@ export type RevocationNotice = {
 export function parseRevocationNotice(msg: string): RevocationNotice | undefined {
   const json = parseJson(msg);
   if (!isJsonObject(json) || typeof json.type !== 'string') return undefined;
-  const { notification_id: id, agent_id: agentId, ip, event_time_utc: eventTime } = json;
-  const eventAtMs = typeof eventTime === 'string' ? Date.parse(eventTime) : Number.NaN;
+  const { notification_id: id, agent_id: agentId, ip } = json;
   return {
     id: typeof id === 'string' && id !== '' && id.length <= 100 ? id : createHash('sha256').update(msg).digest('hex'),
     type: json.type,
@@ -45,9 +47,18 @@ export function parseRevocationNotice(msg: string): RevocationNotice | undefined
     // An address with a zone, such as fe80::1%eth0, means nothing on this machine.
     address: typeof ip === 'string' && isIP(ip) !== 0 && !ip.includes('%') ? ip : undefined,
     certificate: certificateOf(json.meta_data),
-    eventAtMs: Number.isNaN(eventAtMs) ? undefined : eventAtMs,
+    happened: timeOf(json),
     json,
   };
+}
+
+/** Our verifiers say `event_time_utc` (RFC 3339); the existing one only `event_time`, asctime(3) of its local time. */
+function timeOf({ event_time_utc: utc, event_time: local }: RevocationNotice['json']): RevocationNotice['happened'] {
+  const utcMs = typeof utc === 'string' ? Date.parse(utc) : Number.NaN;
+  if (!Number.isNaN(utcMs)) return { atMs: utcMs, clock: 'utc' };
+  const isLocal = typeof local === 'string' && /^\w{3} \w{3} [ \d]\d \d{2}:\d{2}:\d{2} \d{4}$/.test(local);
+  const localMs = isLocal ? Date.parse(`${local} UTC`) : Number.NaN;
+  return Number.isNaN(localMs) ? undefined : { atMs: localMs, clock: 'verifier' };
 }
 
 /** `meta_data` is JSON in a string, and a serial number may be larger than what a JavaScript number keeps exactly. */

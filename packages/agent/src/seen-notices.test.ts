@@ -31,3 +31,27 @@ test('[MUST] what is forgotten because there was too much is refused by its time
     assert.equal(memory.has(notice('other', '2026-08-02T12:00:00Z')), false);
   }
 });
+
+test('[MUST] old notices of an existing verifier, which says no UTC, are not acted upon again when they are forgotten', async () => {
+  const path = join(folder, 'existing.json');
+  const asctime = (second: number) => `Tue Aug  4 10:15:${String(second).padStart(2, '0')} 2026`;
+  const of = (fields: Readonly<Record<string, string>>) => {
+    const parsed = parseRevocationNotice(JSON.stringify({ type: 'revocation', ...fields }));
+    assert.ok(parsed);
+    return parsed;
+  };
+  const dated = Array.from({ length: 5 }, (_, n) => of({ agent_id: `a${n}`, event_time: asctime(n) }));
+  const undated = Array.from({ length: 5 }, (_, n) => of({ agent_id: `b${n}` }));
+  const seen = await openSeenNotices(path, log, 2);
+  for (const one of [...dated, ...undated]) {
+    assert.equal(seen.has(one), false);
+    await seen.add(one);
+  }
+  for (const memory of [seen, await openSeenNotices(path, log, 2)]) {
+    for (const one of [...dated, ...undated]) assert.equal(memory.has(one), true);
+    // Neither clock speaks for the other, nor for notices without a time.
+    assert.equal(memory.has(notice('utc', '2026-08-01T00:00:00Z')), false);
+    assert.equal(memory.has(of({ agent_id: 'new', event_time: asctime(9) })), false);
+    assert.equal(memory.has(of({ agent_id: 'new' })), false);
+  }
+});
