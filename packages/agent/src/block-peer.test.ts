@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { networkInterfaces } from 'node:os';
 import { test } from 'node:test';
-import { peerToBlock } from './block-peer.ts';
+import { neverBlocked, peerToBlock } from './block-peer.ts';
 import { parseRevocationNotice } from './revocation-notice.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -46,6 +47,42 @@ test('[MUST] neither this machine, nor loopback, nor several machines at once ar
   ]) {
     assert.equal(problem({ ip }), 'address_of_no_peer', ip);
   }
+});
+
+test('[MUST] no address of an interface of this machine is blocked, however it is written', () => {
+  const own = Object.values(networkInterfaces()).flatMap((found) => (found ?? []).filter(({ internal }) => !internal));
+  for (const { address, family } of own) {
+    for (const ip of family === 'IPv4' ? [address, `::ffff:${address}`] : [address, address.toUpperCase()]) {
+      assert.deepEqual(peerToBlock(notice({ ip }), 'me'), { ok: false, problem: 'this_machine' }, ip);
+    }
+  }
+  // Where the tests run there may be no network: here is one.
+  const script = `
+    import { execFileSync } from 'node:child_process';
+    import { peerToBlock } from ${JSON.stringify(import.meta.resolve('./block-peer.ts'))};
+    const notice = (address) => ({ agentId: 'peer', address, type: 'revocation', json: {} });
+    const said = () => console.log(['10.9.9.1', 'fd00::9', '10.9.9.2'].map((ip) => peerToBlock(notice(ip), 'me').problem).join());
+    said();
+    execFileSync('ip', ['link', 'set', 'lo', 'up']);
+    for (const address of ['10.9.9.1/32', 'fd00::9/128']) execFileSync('ip', ['address', 'add', address, 'dev', 'lo']);
+    said();
+  `;
+  if (!isRoot) return;
+  const args = ['--net', process.execPath, '--input-type=module', '-e', script];
+  const output = execFileSync('unshare', args, { encoding: 'utf8' });
+  assert.deepEqual(output.trim().split('\n'), [',,', 'this_machine,this_machine,']);
+});
+
+test('[MUST] an address that the operator excludes is never blocked', () => {
+  const never = neverBlocked(['10.1.2.3', '10.7.0.0/16', 'fd00:7::/32']);
+  const problem = (ip: string) => {
+    const address = peerToBlock(notice({ ip }), 'me', never);
+    return address.ok ? undefined : address.problem;
+  };
+  for (const ip of ['10.1.2.3', '::ffff:10.1.2.3', '::ffff:a01:203', '10.7.255.1', 'fd00:7::1', 'FD00:0007:0::1']) {
+    assert.equal(problem(ip), 'never_blocked', ip);
+  }
+  for (const ip of ['10.1.2.4', '10.8.0.1', 'fd00:8::1']) assert.equal(problem(ip), undefined, ip);
 });
 
 test('a blocked machine is not reached any more, others are, and blocking twice is blocking once', {

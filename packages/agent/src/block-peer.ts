@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { BlockList, isIPv4 } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { AgentError } from './agent-error.ts';
@@ -16,14 +17,41 @@ NO_PEER.addAddress('::', 'ipv6');
 NO_PEER.addAddress('::1', 'ipv6');
 NO_PEER.addSubnet('ff00::', 8, 'ipv6');
 
-export type NotBlockable = 'no_address' | 'address_of_no_peer' | 'this_machine';
+export type NotBlockable = 'no_address' | 'address_of_no_peer' | 'this_machine' | 'never_blocked';
 
-/** The address to block for a notice: never one that would cut this machine off from itself. */
-export function peerToBlock(notice: RevocationNotice, ownAgentId: string): Parsed<string, NotBlockable> {
+const familyOf = (address: string) => (isIPv4(address) ? 'ipv4' : 'ipv6');
+
+/** The addresses of `revocation_block_never`: each an IP address, or `ADDRESS/BITS`. */
+export function neverBlocked(entries: readonly string[]): BlockList {
+  const never = new BlockList();
+  for (const entry of entries) {
+    const [address = '', bits] = entry.split('/');
+    if (bits === undefined) never.addAddress(address, familyOf(address));
+    else never.addSubnet(address, Number(bits), familyOf(address));
+  }
+  return never;
+}
+
+/** Those of the interfaces as they are now: they come and go while the agent runs. */
+const ownAddresses = (): BlockList =>
+  neverBlocked(Object.values(networkInterfaces()).flatMap((found) => (found ?? []).map(({ address }) => address)));
+
+/**
+ * The address to block for a notice. [MUST] Never one of this machine, and never one that it cannot do without: whoever
+ * reports a machine says what its address is, and that of the gateway would cut off all.
+ */
+export function peerToBlock(
+  notice: RevocationNotice,
+  ownAgentId: string,
+  never = new BlockList(),
+): Parsed<string, NotBlockable> {
   if (notice.agentId === ownAgentId) return bad('this_machine');
   if (notice.address === undefined) return bad('no_address');
   const address = notice.address.replace(/^::ffff:(?=[\d.]+$)/i, '');
-  return NO_PEER.check(address, isIPv4(address) ? 'ipv4' : 'ipv6') ? bad('address_of_no_peer') : good(address);
+  const family = familyOf(address);
+  if (NO_PEER.check(address, family)) return bad('address_of_no_peer');
+  if (ownAddresses().check(address, family)) return bad('this_machine');
+  return never.check(address, family) ? bad('never_blocked') : good(address);
 }
 
 /**

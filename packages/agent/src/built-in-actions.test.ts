@@ -33,7 +33,12 @@ before(async () => {
   };
 });
 
-const OFF = { revocation_block_peer: false, revocation_crl_ca_dir: undefined, revocation_crl_ca_password: '' };
+const OFF = {
+  revocation_block_peer: false,
+  revocation_block_never: [],
+  revocation_crl_ca_dir: undefined,
+  revocation_crl_ca_password: '',
+};
 const CRL = { ...OFF, revocation_crl_ca_dir: dir, revocation_crl_ca_password: 'secret' };
 
 async function act(settings: typeof OFF | typeof CRL, changes: Readonly<Record<string, unknown>>): Promise<string> {

@@ -1,9 +1,10 @@
+import type { BlockList } from 'node:net';
 import { type CaFolder, openCa, readCaCertificate } from '@keylime/pki/open-ca';
 import { PkiError } from '@keylime/pki/pki-error';
 import { revokeMachine } from '@keylime/pki/revocation';
 import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
-import { blockPeer, checkBlocking, peerToBlock } from './block-peer.ts';
+import { blockPeer, checkBlocking, neverBlocked, peerToBlock } from './block-peer.ts';
 import type { RevocationNotice } from './revocation-notice.ts';
 
 /** Something that this program itself does about a reported machine. It tells in the log what came of it. */
@@ -11,6 +12,7 @@ export type BuiltInAction = (notice: RevocationNotice) => Promise<void>;
 
 export type BuiltInSettings = {
   readonly revocation_block_peer: boolean;
+  readonly revocation_block_never: readonly string[];
   readonly revocation_crl_ca_dir: string | undefined;
   readonly revocation_crl_ca_password: string;
 };
@@ -27,7 +29,7 @@ export async function openBuiltInActions(
   const actions: BuiltInAction[] = [];
   if (settings.revocation_block_peer) {
     await checkBlocking();
-    actions.push(blockingAction(ownAgentId, log));
+    actions.push(blockingAction(ownAgentId, neverBlocked(settings.revocation_block_never), log));
   }
   if (settings.revocation_crl_ca_dir !== undefined) {
     const folder = { dir: settings.revocation_crl_ca_dir, password: settings.revocation_crl_ca_password };
@@ -38,10 +40,10 @@ export async function openBuiltInActions(
 }
 
 /** Blocks a revoked machine in nftables. A machine that is only out of reach is left alone. */
-function blockingAction(ownAgentId: string, log: Log): BuiltInAction {
+function blockingAction(ownAgentId: string, never: BlockList, log: Log): BuiltInAction {
   return async (notice) => {
     if (notice.type !== 'revocation') return;
-    const address = peerToBlock(notice, ownAgentId);
+    const address = peerToBlock(notice, ownAgentId, never);
     if (!address.ok) return log.info('The reported machine is not blocked', { problem: address.problem });
     log.info('Executing revocation action revocation_block_peer', { address: address.value });
     try {

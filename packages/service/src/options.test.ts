@@ -121,7 +121,7 @@ test('paths of the agent are absolute below its work directory', () => {
 });
 
 test('the agent takes only names, hosts and handles that can be meant', () => {
-  const { uuid, ip, ek_handle, secure_size, run_as } = agentOptions;
+  const { uuid, ip, ek_handle, secure_size, run_as, revocation_block_never } = agentOptions;
   assert.equal(read(uuid, 'D432FBB3-D2F1-4A97-9EF7-75BD81C00000'), 'd432fbb3-d2f1-4a97-9ef7-75bd81c00000');
   assert.deepEqual(
     ['hash_ek', 'generate', 'hostname', 'dmidecode', ''].map((text) => read(uuid, text)),
@@ -135,6 +135,10 @@ test('the agent takes only names, hosts and handles that can be meant', () => {
   assert.equal(ek_handle.read('0x40000001', { workDir: '/' }).ok, false);
   assert.equal(read(secure_size, '1m,exec'), undefined);
   assert.equal(read(run_as, 'keylime'), undefined);
+  assert.deepEqual(read(revocation_block_never, "['10.0.0.1', 'fd00::/8']"), ['10.0.0.1', 'fd00::/8']);
+  for (const text of ["['gateway']", "['10.0.0.0/33']", "['fe80::1%eth0']", "['10.0.0.1/']", "['10.0.0.1/8/8']"]) {
+    assert.equal(read(revocation_block_never, text), undefined, text);
+  }
 });
 
 test('the nearest name is found by its slip, and nothing for a stranger', () => {

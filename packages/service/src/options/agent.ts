@@ -56,6 +56,12 @@ const files = (name: string, doc: string): Option<readonly [string, ...string[]]
     { list: true },
   );
 
+function isAddressOrSubnet(text: string): boolean {
+  const [, address = '', bits = '0'] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  const family = isIP(address);
+  return family !== 0 && !address.includes('%') && Number(bits) <= (family === 4 ? 32 : 128);
+}
+
 const systemFile = (fallback: string, doc: string): Option<string> =>
   custom('path', fallback, doc, (raw) => good(path.resolve('/', strip(raw) === 'default' ? fallback : strip(raw))), {
     emptyIsDefault: true,
@@ -179,6 +185,17 @@ export const agentOptions = {
   revocation_block_peer: boolean(
     false,
     'Built-in revocation action: drop all packets from and to a revoked machine, with nftables.',
+  ),
+  revocation_block_never: custom(
+    'list of addresses',
+    '[]',
+    'Addresses that `revocation_block_peer` never blocks, each an IP address or `ADDRESS/BITS`: verifier, registrar, gateway, name servers. Those of this machine never are.',
+    (raw) => {
+      const items = readItems(raw);
+      const odd = items.ok ? items.value.find((item) => !isAddressOrSubnet(item)) : undefined;
+      return odd === undefined ? items : bad(`"${odd}" is no IP address, and no ADDRESS/BITS`);
+    },
+    { list: true },
   ),
   revocation_crl_ca_dir: custom(
     'path',
