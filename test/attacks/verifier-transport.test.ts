@@ -23,7 +23,7 @@ import {
 let verifier: AttackedVerifier;
 let witness: LyingAgent;
 before(async () => {
-  verifier = await startAttackedVerifier({ settings: { request_timeout: '1', max_upload_size: '1000000' } });
+  verifier = await startAttackedVerifier({ settings: { request_timeout: '0.5', max_upload_size: '2000000' } });
   witness = await verifier.agent('witness');
   await verifier.enrol(witness);
 });
@@ -168,8 +168,8 @@ const misbehaviours: readonly [
   ],
   [
     'answers without end',
-    { respond: (_, response) => endless(response, Buffer.alloc(64 * 1024, 0x20)) },
-    { ...NOT_REACHABLE, message: /larger than the 1000000 bytes allowed/ },
+    { respond: (_, response) => endless(response, Buffer.alloc(4_000_000, 0x20)) },
+    { ...NOT_REACHABLE, message: /larger than the 2000000 bytes allowed/ },
   ],
   [
     'announces more than is allowed',
