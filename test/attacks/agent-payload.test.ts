@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -96,6 +106,7 @@ test('[MUST] a payload that does not decrypt under K is not written, not even in
   assert.equal((await one.get(CHALLENGE)).status, 'Bootstrap key not yet available.');
   await one.deliver(delivery);
   await one.said(/ERROR - The payload does not decrypt/, 2);
+  await one.stop();
   assert.deepEqual(readdirSync(path.join(one.home, 'secure')), []);
 });
 
@@ -113,6 +124,7 @@ test('[MUST] archives that leave their folder, link, or expand without end are r
     await one.deliver(await one.delivery(zips[file] ?? Buffer.alloc(0)));
     await one.said(new RegExp(`archive of the payload is refused.*kind=${kind}`));
   }
+  await one.stop();
   assert.deepEqual(readdirSync(path.join(one.home, 'secure')), []);
   assert.equal(existsSync(path.join(one.home, 'escaped')), false);
   assert.equal(runs(one.home), 0);
@@ -165,6 +177,43 @@ test('[MUST] the script has the rights of run_as, and the files belong to that u
   assert.equal(existsSync(path.join(rootOnly, 'escaped')), false);
 });
 
+test('[MUST] a script that the end of the agent cuts off is run again by the next one, until it has ended', async (t) => {
+  const one = await openAttackedAgent(t);
+  await one.start();
+  const begun = `echo run >> ${one.home}/runs; echo begun; [ -e ${one.home}/go ] || exec sleep 30`;
+  await one.deliver(await one.delivery({ 'autorun.sh': begun }));
+  for (const end of [one.stop, one.kill]) {
+    await one.said(/autorun\.sh: begun/);
+    await end();
+    if (end === one.kill) writeFileSync(path.join(one.home, 'go'), '');
+    await one.start();
+    await one.said(/Payload script autorun\.sh was cut off when the agent ended: it is run again/);
+  }
+  await one.said(/Payload script autorun\.sh succeeded/);
+  await one.stop();
+  await one.start();
+  await one.deliver(await one.delivery({ note: 'mine' }));
+  await one.said(/A payload is in place/);
+  assert.equal(runs(one.home), 3);
+});
+
+test('a payload that waits when the agent ends is not in place, and the next agent says so', async (t) => {
+  const one = await openAttackedAgent(t);
+  await one.start();
+  await one.deliver(await one.delivery({ 'autorun.sh': `echo begun; [ -e ${one.home}/go ] || exec sleep 30` }));
+  await one.said(/autorun\.sh: begun/);
+  const waiting = await one.delivery({ 'autorun.sh': script(one.home) });
+  await one.deliver(waiting);
+  await one.kill();
+  writeFileSync(path.join(one.home, 'go'), '');
+  await one.start();
+  await one.said(/ERROR - A payload arrived and the agent ended before it was in place: send it again/);
+  await one.said(/Payload script autorun\.sh succeeded/);
+  await one.deliver(waiting);
+  await one.said(/Payload script autorun\.sh succeeded/, 2);
+  assert.equal(runs(one.home), 1);
+});
+
 test('[MUST] secrets are in memory only, and a payload that has no room leaves the one before', {
   skip: !isRoot && 'needs root',
 }, async (t) => {
@@ -179,7 +228,7 @@ test('[MUST] secrets are in memory only, and a payload that has no room leaves t
   await one.deliver(big);
   await one.said(/ERROR - The payload does not fit beside the one before/);
   assert.equal(readFileSync(path.join(one.unzipped, 'version'), 'utf8'), 'old');
-  assert.equal(readdirSync(secure).length, 2);
+  assert.equal(readdirSync(secure).filter((name) => name.startsWith('payload-')).length, 1);
   assert.deepEqual((await one.get(CHALLENGE)).results, { hmac: keyVerifyHmac(old.k, 'AbC') });
   // With more room the very same messages bring it.
   execFileSync('mount', ['-o', 'remount,size=1m', secure]);

@@ -3,8 +3,10 @@ import { good, type Parsed } from '@keylime/core/parsed';
 import type { Log } from '@keylime/service/log';
 import { exclusive } from './exclusive.ts';
 import { readUkey, readVkey } from './key-requests.ts';
-import { deliverPayload, type PayloadSettings } from './payload.ts';
+import { installPayload, type PayloadSettings } from './payload.ts';
 import { type Combination, payloadKeys } from './payload-keys.ts';
+import { forgetArrivals, noteArrival } from './payload-progress.ts';
+import { runDueScript } from './payload-script.ts';
 
 /** Secure bootstrapping: takes the halves of payload keys, and delivers the payloads (spec 02 section 5). */
 export type Bootstrap = {
@@ -18,12 +20,13 @@ export type Bootstrap = {
   readonly close: () => Promise<void>;
 };
 
+/** Also runs the script of a payload that was delivered to a process before, if that did not see its end. */
 export function openBootstrap(options: {
   readonly agentId: string;
   readonly payloadKey: KeyObject;
   readonly secureFolder: string;
   readonly settings: PayloadSettings;
-  /** A payload is in place. */
+  /** A payload is in place, or its script has run. */
   readonly installed: () => Promise<void>;
   readonly log: Log;
 }): Bootstrap {
@@ -43,28 +46,59 @@ export function openBootstrap(options: {
       case 'replayed':
         log.error('A payload key that another has replaced arrived again: it is refused');
         break;
-      case 'combined': {
+      case 'combined':
         log.info('Both halves of the payload key arrived, and it is for this agent');
-        const { k, payload, settle } = combination;
-        const delivery = {
-          ...{ k, payload, secureFolder, settings, log, signal: stopping.signal },
-          installed: () => {
-            settle(true);
-            return installed();
-          },
-        };
-        oneAtATime(async () => {
-          if (!stopping.signal.aborted) await deliverPayload(delivery);
-        })
-          .catch((cause) => log.error('A payload could not be delivered', { reason: cause }))
-          .finally(() => {
-            k.fill(0);
-            // Unless it was installed.
-            settle(false);
-          });
-      }
+        deliver(combination);
     }
   }
+
+  function deliver({ k, payload, settle }: Extract<Combination, { readonly kind: 'combined' }>): void {
+    const forgetArrival = noted();
+    oneAtATime(async () => {
+      // The mark stays, for the next process to tell.
+      if (stopping.signal.aborted) return;
+      const isInstalled = await installPayload({ k, payload, secureFolder, settings, log });
+      settle(isInstalled);
+      await forgetArrival();
+      if (!isInstalled) return;
+      await installed();
+      await runScript();
+    })
+      .catch((cause) => log.error('A payload could not be delivered', { reason: cause }))
+      .finally(() => {
+        k.fill(0);
+        // Unless that was told before.
+        settle(false);
+      });
+  }
+
+  function noted(): () => Promise<void> {
+    try {
+      return noteArrival(secureFolder);
+    } catch (cause) {
+      log.warn('It cannot be noted that a payload arrived', { path: secureFolder, reason: cause });
+      return async () => {};
+    }
+  }
+
+  async function runScript(): Promise<void> {
+    if (await runDueScript({ secureFolder, settings, log, signal: stopping.signal })) await installed();
+  }
+
+  /** What a process that was ended in the middle left undone. */
+  async function resume(): Promise<void> {
+    const lost = await forgetArrivals(secureFolder);
+    if (lost > 0) {
+      log.error(
+        'A payload arrived and the agent ended before it was in place: send it again (keylime_tenant -c update)',
+      );
+    }
+    if (!stopping.signal.aborted) await runScript();
+  }
+
+  oneAtATime(resume).catch((cause) =>
+    log.error('It cannot be seen whether a payload was left undone', { path: secureFolder, reason: cause }),
+  );
 
   return {
     receiveU(body) {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { codeOf } from '@keylime/core/coded-error';
+import { markScriptDue, scriptMark } from './payload-progress.ts';
 
 /** A file of a payload; `name` may have folders, and stays below the payload's folder. */
 export type PayloadFile = { readonly name: string; readonly content: Uint8Array; readonly isExecutable: boolean };
@@ -12,13 +13,16 @@ const PREFIX = 'payload-';
 
 /**
  * Puts a payload in the place of the one before, in one step: `unzipped` is a link that is changed when all files are
- * there. If anything fails nothing is left of the new one and the old one stays. Files are for their owner alone.
+ * there, with the mark that its script is due. If anything fails nothing is left of the new one and the old one stays. Files are for their owner alone.
  * @throws a system error, such as ENOSPC.
  */
 export async function replacePayload(
   secureFolder: string,
-  files: readonly PayloadFile[],
-  folders: readonly string[],
+  {
+    files,
+    folders,
+    isScriptDue,
+  }: { readonly files: readonly PayloadFile[]; readonly folders: readonly string[]; readonly isScriptDue: boolean },
 ): Promise<void> {
   const id = randomBytes(8).toString('hex');
   const name = `${PREFIX}${id}`;
@@ -28,10 +32,12 @@ export async function replacePayload(
     await mkdir(folder, { mode: 0o700 });
     for (const one of folders) await mkdir(path.join(folder, one), { recursive: true, mode: 0o700 });
     for (const file of files) await writeFile(folder, file);
+    if (isScriptDue) await markScriptDue(folder);
     await symlink(name, link);
     await putInPlace(link, path.join(secureFolder, UNZIPPED), path.join(secureFolder, `${PREFIX}${id}-before`));
   } catch (cause) {
     await rm(link, { force: true });
+    await rm(scriptMark(folder), { force: true });
     await rm(folder, { recursive: true, force: true });
     throw cause;
   }
@@ -64,7 +70,7 @@ async function putInPlace(link: string, place: string, aside: string): Promise<v
 export async function removeOthers(secureFolder: string): Promise<void> {
   const counts = await readlink(path.join(secureFolder, UNZIPPED)).catch(() => undefined);
   for (const name of await readdir(secureFolder)) {
-    const isOld = name.startsWith(PREFIX) && name !== counts;
+    const isOld = name.startsWith(PREFIX) && name !== counts && name !== scriptMark(counts ?? '');
     if (isOld || name.startsWith(`${UNZIPPED}.`)) {
       await rm(path.join(secureFolder, name), { recursive: true, force: true });
     }

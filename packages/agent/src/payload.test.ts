@@ -19,8 +19,9 @@ import { type NewEntry, storedZip } from '@keylime/payload/archive';
 import { encryptPayload, IV_BYTES } from '@keylime/payload/encryption';
 import { KEY_BYTES } from '@keylime/payload/key-split';
 import { openLog } from '@keylime/service/log';
-import { checkPayloadSettings, deliverPayload, type PayloadSettings } from './payload.ts';
+import { checkPayloadSettings, installPayload, type PayloadSettings } from './payload.ts';
 import { removeOthers } from './payload-files.ts';
+import { MAX_RUNS, runDueScript } from './payload-script.ts';
 
 const isRoot = process.getuid?.() === 0;
 const base = mkdtempSync('/dev/shm/keylime-payload-');
@@ -41,28 +42,26 @@ function machine(secureFolder = mkdtempSync(join(base, 'secure-'))) {
   const lines: string[] = [];
   const log = openLog({ name: 'agent', destination: { write: (line) => lines.push(line) } });
   const unzipped = join(secureFolder, 'unzipped');
-  let installed = 0;
+  const run = (more: Partial<PayloadSettings> = {}, signal = new AbortController().signal) =>
+    runDueScript({ secureFolder, settings: { ...SETTINGS, ...more }, log, signal });
   const deliver = async (
     plaintext: Buffer | undefined,
-    more: Partial<PayloadSettings> & { readonly k?: Buffer } = {},
+    more: Partial<PayloadSettings> & { readonly k?: Buffer; readonly leaveScript?: boolean } = {},
   ) => {
     const k = randomBytes(KEY_BYTES);
     const payload = plaintext && encryptPayload(k, plaintext, randomBytes(IV_BYTES));
     const settings = { ...SETTINGS, ...more };
-    await deliverPayload({
-      ...{ k: more.k ?? k, payload, secureFolder, settings, log, signal: new AbortController().signal },
-      installed: async () => {
-        installed++;
-      },
-    });
+    if (await installPayload({ k: more.k ?? k, payload, secureFolder, settings, log })) {
+      if (!more.leaveScript) await run(more);
+    }
     return k;
   };
   return {
     secureFolder,
     unzipped,
     deliver,
+    run,
     said: () => lines.join(''),
-    installed: () => installed,
     read: (name: string) => readFileSync(join(unzipped, name), 'utf8'),
   };
 }
@@ -96,7 +95,6 @@ test('key, payload and files are in place, for their owner alone, and the script
   assert.match(said, new RegExp(`INFO - autorun\\.sh: ${one.secureFolder}/payload-`));
   assert.match(said, /WARNING - autorun\.sh: oops/);
   assert.match(said, /INFO - Payload script autorun\.sh succeeded durationMs=\d+/);
-  assert.equal(one.installed(), 2);
 });
 
 test('a script that fails is told with its exit status, and so is one that hangs', async () => {
@@ -225,6 +223,62 @@ test('what a process left that was killed while it wrote is removed', async () =
   await removeOthers(one.secureFolder);
   assert.equal(readdirSync(one.secureFolder).length, 2);
   assert.equal(one.read('a'), 'old');
+});
+
+test('[MUST] a script that nobody saw end is run again, and one that ended is not', async () => {
+  const one = machine();
+  const home = one.secureFolder;
+  const script = `echo run >> ${home}/runs; [ -e ${home}/go ] || exec sleep 100`;
+  await one.deliver(await zip({ 'autorun.sh': script }), { leaveScript: true });
+  await removeOthers(home);
+  const stopping = new AbortController();
+  const running = one.run({}, stopping.signal);
+  while (!existsSync(join(home, 'runs'))) await new Promise(setImmediate);
+  stopping.abort();
+  assert.equal(await running, true);
+  assert.match(one.said(), /stopped because the agent stops; it is run again when the agent starts/);
+  await removeOthers(home);
+  writeFileSync(join(home, 'go'), '');
+  assert.equal(await one.run(), true);
+  assert.match(
+    one.said(),
+    /WARNING - Payload script autorun\.sh was cut off when the agent ended: it is run again runs=1/,
+  );
+  assert.match(one.said(), /Payload script autorun\.sh succeeded/);
+  assert.equal(await one.run(), false);
+  assert.equal(readFileSync(join(home, 'runs'), 'utf8'), 'run\nrun\n');
+  assert.deepEqual(readdirSync(home).length, 4, 'no mark is left');
+});
+
+test('a script that was signalled is run again, one that failed or timed out is not', async () => {
+  for (const [script, again, more] of [
+    ['kill -TERM $$', true, {}],
+    ["sh -c 'kill -TERM $$'", true, {}],
+    ['exit 7', false, {}],
+    ['sleep 100', false, { payload_script_timeout: 0.2 }],
+  ] as const) {
+    const one = machine();
+    await one.deliver(await zip({ 'autorun.sh': script }), more);
+    assert.match(one.said(), /ERROR - Payload script autorun\.sh failed/);
+    assert.equal(await one.run(more), again, script);
+  }
+});
+
+test('[MUST] a script that ends the agent each time is not run for ever', async () => {
+  const one = machine();
+  await one.deliver(await zip({ 'autorun.sh': 'kill -KILL $$' }), { leaveScript: true });
+  for (let n = 0; n < MAX_RUNS; n++) assert.equal(await one.run(), true);
+  assert.equal(await one.run(), false);
+  assert.match(one.said(), /ERROR - Payload script autorun\.sh was cut off 3 times and is not run again/);
+  assert.equal(readdirSync(one.secureFolder).length, 2);
+});
+
+test('a new payload takes the place of one whose script was cut off, and brings its own', async () => {
+  const one = machine();
+  await one.deliver(await zip({ 'autorun.sh': 'touch old' }), { leaveScript: true });
+  await one.deliver(await zip({ 'autorun.sh': 'touch new' }));
+  assert.deepEqual([existsSync(join(one.unzipped, 'old')), existsSync(join(one.unzipped, 'new'))], [false, true]);
+  assert.equal(readdirSync(one.secureFolder).length, 2);
 });
 
 test('neither key nor payload is in the log', async () => {

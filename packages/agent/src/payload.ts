@@ -1,4 +1,3 @@
-import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { codeOf } from '@keylime/core/coded-error';
 import { isActionName, parseActionList } from '@keylime/payload/action-list';
@@ -8,7 +7,7 @@ import { entryNameProblem } from '@keylime/payload/entry-name';
 import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
 import { type PayloadFile, replacePayload, UNZIPPED } from './payload-files.ts';
-import { type ProgramEnd, runProgram } from './run-program.ts';
+import type { ProgramEnd } from './run-program.ts';
 
 /** File of a payload that names its revocation actions. */
 export const ACTION_LIST = 'action_list';
@@ -42,44 +41,39 @@ export function checkPayloadSettings(settings: PayloadSettings): void {
 }
 
 /**
- * Decrypts a payload, puts it in the place of the one before, and runs its script. Whatever goes wrong is told in the log,
- * and leaves the payload of before as it was; a script that fails leaves the new one (spec 02 section 5.5).
- * @param delivery.installed is called when files are in place, and again after the script; never for a payload that is
- * refused.
+ * Decrypts a payload and puts it in the place of the one before; its script is due then. Whatever goes wrong is told in the
+ * log, and leaves the payload of before as it was (spec 02 section 5.5).
+ * @returns whether it is in place. [compat] A K that comes alone counts even where nothing is written.
  */
-export async function deliverPayload(delivery: {
+export async function installPayload(delivery: {
   readonly k: Buffer;
   readonly payload: Buffer | undefined;
   readonly secureFolder: string;
   readonly settings: PayloadSettings;
-  readonly installed: () => Promise<void>;
   readonly log: Log;
-  readonly signal: AbortSignal;
-}): Promise<void> {
-  const { k, payload, secureFolder, settings, installed, log, signal } = delivery;
+}): Promise<boolean> {
+  const { k, payload, secureFolder, settings, log } = delivery;
   if (!settings.enable_agent_mtls && !settings.enable_insecure_payload) {
     log.warn('A payload arrived and is not written: enable_agent_mtls and enable_insecure_payload are both off');
-    // [compat] A K that came alone counts all the same.
-    if (payload === undefined) await installed();
-    return;
+    return payload === undefined;
   }
   const content = await unpack(k, payload, settings, log);
-  if (content === undefined) return;
+  if (content === undefined) return false;
   try {
-    await replacePayload(secureFolder, content.files, content.folders);
+    const isScriptDue = payload !== undefined && settings.payload_script !== '';
+    await replacePayload(secureFolder, { ...content, isScriptDue });
   } catch (cause) {
     const event =
       codeOf(cause) === 'ENOSPC'
         ? 'The payload does not fit beside the one before, which stays: raise secure_size, and mount it anew'
         : 'The payload cannot be written';
-    return log.error(event, { path: secureFolder, reason: cause });
+    log.error(event, { path: secureFolder, reason: cause });
+    return false;
   } finally {
     for (const file of content.files) file.content.fill(0);
   }
   log.info('A payload is in place', { path: path.join(secureFolder, UNZIPPED), files: content.files.length });
-  await installed();
-  if (settings.payload_script === '' || payload === undefined) return;
-  if (await runScript(path.join(secureFolder, UNZIPPED), settings, log, signal)) await installed();
+  return true;
 }
 
 type Content = { readonly files: readonly PayloadFile[]; readonly folders: readonly string[] };
@@ -135,33 +129,6 @@ function executables(entries: readonly ArchiveEntry[], settings: PayloadSettings
     ...file,
     isExecutable: file.isExecutable || file.name === settings.payload_script || names.includes(file.name),
   }));
-}
-
-/** @returns whether there was a script. */
-async function runScript(folder: string, settings: PayloadSettings, log: Log, signal: AbortSignal): Promise<boolean> {
-  const { payload_script: name, payload_script_timeout: seconds } = settings;
-  const script = path.join(folder, name);
-  try {
-    await access(script);
-  } catch {
-    log.info('The payload has no script', { name });
-    return false;
-  }
-  log.info(`Executing payload script ${name}`);
-  const startedAt = performance.now();
-  const end = await runProgram({
-    // The shell runs it, as existing agents do: it needs no first line that names an interpreter.
-    path: '/bin/sh',
-    args: ['-c', '"$0"', script],
-    cwd: folder,
-    timeoutMs: seconds * 1000,
-    onLine: (stream, line) => (stream === 'stdout' ? log.info : log.warn)(`${name}: ${line}`),
-    signal,
-  });
-  const durationMs = Math.round(performance.now() - startedAt);
-  if (end.kind === 'exited' && end.status === 0) log.info(`Payload script ${name} succeeded`, { durationMs });
-  else log.error(`Payload script ${name} failed: ${endText(end, seconds)}`, { durationMs });
-  return true;
 }
 
 /** How a program ended, for people. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -23,11 +23,21 @@ function newHome(base = folder): string {
   return home;
 }
 
-function open(keylimeDir: string, options: { readonly isRoot?: boolean; readonly runAs?: string } = {}) {
+type Options = { readonly isRoot?: boolean; readonly runAs?: string; readonly meanwhile?: () => void };
+
+/** `meanwhile`: after the folder was looked at, and before anything is mounted. */
+function open(keylimeDir: string, options: Options = {}) {
   const lines: string[] = [];
   const log = openLog({ name: 'agent', destination: { write: (line) => lines.push(line) } });
-  const { isRoot: asRoot = true, runAs = '' } = options;
-  return openSecureMount({ keylimeDir, size: '64k', runAs, isRoot: asRoot, log }).then((path) => ({ path, lines }));
+  const { isRoot: asRoot = true, runAs = '', meanwhile = () => {} } = options;
+  const readMounts = async () => {
+    meanwhile();
+    return readFileSync('/proc/self/mountinfo', 'utf8');
+  };
+  return openSecureMount({ keylimeDir, size: '64k', runAs, isRoot: asRoot, log, readMounts }).then((path) => ({
+    path,
+    lines,
+  }));
 }
 
 const LINES = `22 28 0:20 / /sys rw,relatime shared:7 - sysfs sysfs rw
@@ -89,6 +99,46 @@ test('[MUST] a link in the place of the folder is not followed', async () => {
   const home = newHome();
   symlinkSync('/etc', join(home, 'secure'));
   await assert.rejects(open(home), { code: 'secure_mount', message: /is no folder/ });
+});
+
+test('[MUST] root mounts over no other folder, and gives none away, if names change while it mounts', {
+  skip: !isRoot && 'needs root',
+}, async () => {
+  const target = newHome();
+  const mountedOn = (path: string) => readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
+  for (const put of [
+    (secure: string) => symlinkSync(target, secure),
+    (secure: string) => mkdirSync(secure),
+    () => {},
+  ] as const) {
+    const home = newHome();
+    const [secure, moved] = [join(home, 'secure'), join(home, 'moved')];
+    const meanwhile = () => {
+      renameSync(secure, moved);
+      put(secure);
+    };
+    mounted.push(moved);
+    await assert.rejects(open(home, { runAs: 'nobody:nogroup', meanwhile }), { code: 'secure_mount' });
+    assert.deepEqual([mountedOn(target), mountedOn(secure)], [false, false]);
+    assert.deepEqual([statSync(target).uid, statSync(moved).uid], [0, 0]);
+  }
+});
+
+test('[MUST] a keylime_dir that became a link while memory is mounted is refused', {
+  skip: !isRoot && 'needs root',
+}, async () => {
+  const [home, target] = [newHome(), newHome()];
+  mkdirSync(join(target, 'secure'));
+  const meanwhile = () => {
+    renameSync(home, `${home}-moved`);
+    symlinkSync(target, home);
+  };
+  mounted.push(join(`${home}-moved`, 'secure'));
+  await assert.rejects(open(home, { runAs: 'nobody:nogroup', meanwhile }), {
+    code: 'secure_mount',
+    message: /was moved or replaced/,
+  });
+  assert.equal(statSync(join(target, 'secure')).uid, 0);
 });
 
 test('a user of run_as that does not exist is named', { skip: !isRoot && 'needs root' }, async () => {

@@ -58,6 +58,10 @@ export async function handOver(tenant: Tenant, candidate: Candidate, delivery: D
   }
 }
 
+/** An agent refuses a key that another has replaced: nobody shall bring an old payload back with old messages. */
+const OTHER_KEY =
+  'it proved another key, so the payload of before is in place; a key that was replaced is refused until the agent restarts: make a new one';
+
 /**
  * Waits until the agent proves that it has K, and with it the payload: it must answer a fresh challenge (`--verify`). If it
  * does not, the verifier is told to stop attesting it.
@@ -80,8 +84,7 @@ export async function confirmKey(tenant: Tenant, candidate: Candidate, delivery:
             const answer = answerOf(await connection.request('GET', path));
             const hmac = answer.status === 200 ? resultsOf(answer)?.hmac : undefined;
             if (typeof hmac === 'string' && isKeyVerifyHmac(delivery.key.k, challenge, hmac)) return {};
-            last =
-              answer.status === 200 ? 'it proved another key' : `it answered ${answer.status} ${answerText(answer)}`;
+            last = answer.status === 200 ? OTHER_KEY : `it answered ${answer.status} ${answerText(answer)}`;
           } catch (error) {
             last = unreachableOrThrow(error).message;
           }
