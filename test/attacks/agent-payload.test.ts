@@ -204,7 +204,7 @@ test('a payload that waits when the agent ends is not in place, and the next age
   await one.said(/autorun\.sh: begun/);
   const waiting = await one.delivery({ 'autorun.sh': script(one.home) });
   await one.deliver(waiting);
-  await one.kill();
+  await one.stop();
   writeFileSync(path.join(one.home, 'go'), '');
   await one.start();
   await one.said(/ERROR - A payload arrived and the agent ended before it was in place: send it again/);

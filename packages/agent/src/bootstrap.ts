@@ -20,8 +20,12 @@ export type Bootstrap = {
   readonly close: () => Promise<void>;
 };
 
-/** Also runs the script of a payload that was delivered to a process before, if that did not see its end. */
-export function openBootstrap(options: {
+/**
+ * Also does what a process that was ended in the middle left undone: runs the script of its payload if that did not see its
+ * end, and tells of a payload that it did not put in place.
+ * @throws a system error if the secure folder cannot be read.
+ */
+export async function openBootstrap(options: {
   readonly agentId: string;
   readonly payloadKey: KeyObject;
   readonly secureFolder: string;
@@ -29,7 +33,7 @@ export function openBootstrap(options: {
   /** A payload is in place, or its script has run. */
   readonly installed: () => Promise<void>;
   readonly log: Log;
-}): Bootstrap {
+}): Promise<Bootstrap> {
   const { agentId, payloadKey, secureFolder, settings, installed, log } = options;
   const keys = payloadKeys(agentId);
   const oneAtATime = exclusive();
@@ -85,20 +89,12 @@ export function openBootstrap(options: {
     if (await runDueScript({ secureFolder, settings, log, signal: stopping.signal })) await installed();
   }
 
-  /** What a process that was ended in the middle left undone. */
-  async function resume(): Promise<void> {
-    const lost = await forgetArrivals(secureFolder);
-    if (lost > 0) {
-      log.error(
-        'A payload arrived and the agent ended before it was in place: send it again (keylime_tenant -c update)',
-      );
-    }
-    if (!stopping.signal.aborted) await runScript();
+  if ((await forgetArrivals(secureFolder)) > 0) {
+    log.error('A payload arrived and the agent ended before it was in place: send it again (keylime_tenant -c update)');
   }
-
-  oneAtATime(resume).catch((cause) =>
-    log.error('It cannot be seen whether a payload was left undone', { path: secureFolder, reason: cause }),
-  );
+  oneAtATime(async () => {
+    if (!stopping.signal.aborted) await runScript();
+  }).catch((cause) => log.error('The script of the payload cannot be run', { path: secureFolder, reason: cause }));
 
   return {
     receiveU(body) {

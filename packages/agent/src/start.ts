@@ -131,7 +131,7 @@ export async function startAgent(
   const revocations = await openRevocationsOf(config, { builtIn, secureFolder, log });
   opened.defer(() => revocations.close());
   const installed = () => revocations.payloadChanged();
-  const bootstrap = openBootstrap({ agentId, payloadKey, secureFolder, settings: config, installed, log });
+  const bootstrap = await openBootstrap({ agentId, payloadKey, secureFolder, settings: config, installed, log });
   opened.defer(() => bootstrap.close());
 
   if (config.enable_revocation_notifications) {
