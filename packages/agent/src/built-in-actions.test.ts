@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -41,15 +41,19 @@ const OFF = {
 };
 const CRL = { ...OFF, revocation_crl_ca_dir: dir, revocation_crl_ca_password: 'secret' };
 
+/** Of the last `act`. */
+const ends: string[] = [];
+
 async function act(settings: typeof OFF | typeof CRL, changes: Readonly<Record<string, unknown>>): Promise<string> {
   const lines: string[] = [];
+  ends.length = 0;
   const log = openLog({ name: 'agent', destination: { write: (line) => lines.push(line) } });
   const metaData = JSON.stringify({ cert_serial: Number(certificate.serial), subject: certificate.subject });
   const notice = parseRevocationNotice(
     JSON.stringify({ type: 'revocation', agent_id: 'm7', ip: '10.1.2.3', meta_data: metaData, ...changes }),
   );
   assert.ok(notice);
-  for (const action of await openBuiltInActions(settings, 'me', log)) await action(notice);
+  for (const action of await openBuiltInActions(settings, 'me', log)) ends.push(await action.act(notice));
   return lines.join('');
 }
 
@@ -78,6 +82,28 @@ test('[MUST] a certificate of another CA is not mistaken for one of this', async
     /ERROR - The certificate of the revoked machine cannot be put on/,
   );
   assert.deepEqual(await listed(), []);
+  // Another day changes nothing about it.
+  assert.deepEqual(ends, ['done']);
+});
+
+test('[MUST] a CA that is out of order for a while is asked again', async () => {
+  const lines: string[] = [];
+  const log = openLog({ name: 'agent', destination: { write: (line) => lines.push(line) } });
+  const [action] = await openBuiltInActions(CRL, 'me', log);
+  const notice = parseRevocationNotice(
+    JSON.stringify({
+      type: 'revocation',
+      meta_data: JSON.stringify({ cert_serial: Number(certificate.serial), subject: certificate.subject }),
+    }),
+  );
+  assert.ok(action && notice);
+  renameSync(dir, `${dir}.away`);
+  assert.equal(await action.act(notice), 'retry');
+  renameSync(`${dir}.away`, dir);
+  assert.match(
+    lines.join(''),
+    /ERROR - The certificate of the revoked machine cannot be put on the CRL: it is tried again/,
+  );
 });
 
 test('the certificate of a revoked machine goes on the CRL, once, and openssl says so', async () => {

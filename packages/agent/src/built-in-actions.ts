@@ -7,8 +7,16 @@ import { AgentError } from './agent-error.ts';
 import { blockPeer, checkBlocking, neverBlocked, peerToBlock } from './block-peer.ts';
 import type { RevocationNotice } from './revocation-notice.ts';
 
-/** Something that this program itself does about a reported machine. It tells in the log what came of it. */
-export type BuiltInAction = (notice: RevocationNotice) => Promise<void>;
+/** `retry`: it was not possible, and may be later. `done`: there is nothing left to do. */
+export type BuiltInEnd = 'done' | 'retry';
+
+/** Something that this program itself does about a reported machine. */
+export type BuiltInAction = {
+  /** The option that switches it on. */
+  readonly name: string;
+  /** Tells in the log what came of it. Done twice it changes nothing. */
+  readonly act: (notice: RevocationNotice) => Promise<BuiltInEnd>;
+};
 
 export type BuiltInSettings = {
   readonly revocation_block_peer: boolean;
@@ -41,35 +49,61 @@ export async function openBuiltInActions(
 
 /** Blocks a revoked machine in nftables. A machine that is only out of reach is left alone. */
 function blockingAction(ownAgentId: string, never: BlockList, log: Log): BuiltInAction {
-  return async (notice) => {
-    if (notice.type !== 'revocation') return;
-    const address = peerToBlock(notice, ownAgentId, never);
-    if (!address.ok) return log.info('The reported machine is not blocked', { problem: address.problem });
-    log.info('Executing revocation action revocation_block_peer', { address: address.value });
-    try {
-      await blockPeer(address.value);
+  const name = 'revocation_block_peer';
+  return {
+    name,
+    async act(notice) {
+      if (notice.type !== 'revocation') return 'done';
+      const address = peerToBlock(notice, ownAgentId, never);
+      if (!address.ok) {
+        log.info('The reported machine is not blocked', { problem: address.problem });
+        return 'done';
+      }
+      log.info(`Executing revocation action ${name}`, { address: address.value });
+      try {
+        await blockPeer(address.value);
+      } catch (cause) {
+        log.error('The revoked machine cannot be blocked: it is tried again', {
+          address: address.value,
+          reason: cause,
+        });
+        return 'retry';
+      }
       log.info('The revoked machine is blocked', { address: address.value });
-    } catch (cause) {
-      log.error('The revoked machine cannot be blocked', { address: address.value, reason: cause });
-    }
+      return 'done';
+    },
   };
 }
 
 /** Puts the certificate that came with a revoked machine's payload on the CRL of the CA that issued it. */
 function crlAction(folder: CaFolder, log: Log): BuiltInAction {
-  return async (notice) => {
-    if (notice.type !== 'revocation') return;
-    const { certificate } = notice;
-    if (certificate === undefined) return log.info('The revoked machine has no certificate of a payload');
-    log.info('Executing revocation action revocation_crl_ca_dir', certificate);
-    try {
-      const { added } = await revokeMachine(folder, certificate);
-      log.info('The certificate of the revoked machine is on the CRL', { dir: folder.dir, added: added.join(' ') });
-    } catch (cause) {
-      log.error('The certificate of the revoked machine cannot be put on the CRL', { dir: folder.dir, reason: cause });
-    }
+  const name = 'revocation_crl_ca_dir';
+  const { dir } = folder;
+  return {
+    name,
+    async act({ type, certificate }) {
+      if (type !== 'revocation') return 'done';
+      if (certificate === undefined) {
+        log.info('The revoked machine has no certificate of a payload');
+        return 'done';
+      }
+      log.info(`Executing revocation action ${name}`, certificate);
+      try {
+        const { added } = await revokeMachine(folder, certificate);
+        log.info('The certificate of the revoked machine is on the CRL', { dir, added: added.join(' ') });
+        return 'done';
+      } catch (cause) {
+        const isHopeless = cause instanceof PkiError && NEVER_ON_THIS_CRL.includes(cause.code);
+        const event = 'The certificate of the revoked machine cannot be put on the CRL';
+        log.error(isHopeless ? event : `${event}: it is tried again`, { dir, reason: cause });
+        return isHopeless ? 'done' : 'retry';
+      }
+    },
   };
 }
+
+/** The certificate is none of this CA's: trying again does not help. */
+const NEVER_ON_THIS_CRL: readonly string[] = ['invalid_serial', 'subject_mismatch'];
 
 async function checkCa(folder: CaFolder): Promise<void> {
   try {

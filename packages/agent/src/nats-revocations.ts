@@ -74,7 +74,7 @@ export function consumeRevocations(
       log.warn('What arrived over NATS is no revocation', { subject: message.subject });
       return message.ack();
     }
-    if (await revocations.offer(event)) return message.ack();
+    if (await revocations.offer(event, 'subscription')) return message.ack();
     log.warn('A revocation stays with NATS: too many wait');
     message.nak(fullQueueMs);
   }

@@ -23,7 +23,7 @@ export function notificationRoutes(
       log.warn('Request refused', { problem });
       return reply.code(400).send(failure(400, problem));
     }
-    if (await revocations.offer({ msg, signature })) return reply.send(success(null));
+    if (await revocations.offer({ msg, signature }, 'https')) return reply.send(success(null));
     log.warn('A revocation is turned away: too many wait');
     reply.header('retry-after', RETRY_AFTER_SECONDS);
     return reply.code(503).send(failure(503, 'Too many revocations wait: send it again later'));

@@ -24,12 +24,16 @@ export type ActionSettings = {
 
 /** Why there is nothing to run of this name. */
 export type ActionProblem = 'name_refused' | 'not_found';
-/** `interrupted`: the agent stops, and nobody knows what was done. */
-export type ActionsEnd = 'succeeded' | 'failed' | 'interrupted';
+/**
+ * `interrupted`: the agent stops, and nobody knows what was done. `retry`: not all were run, which may be possible later.
+ */
+export type ActionsEnd = 'succeeded' | 'failed' | 'interrupted' | 'retry';
 export type Action = { readonly path: string; readonly kind: 'program' | 'python' };
 
 /**
  * Runs the actions for a verified notice, one after the other; the first that is missing or fails ends it [compat].
+ * @param progress.done names of actions that succeeded: they are left out, and those that succeed now are added.
+ * @param progress.isPayloadExpected a payload with more names and actions may yet come.
  * @throws a system error if the notice cannot be written for them.
  */
 export async function runActions(
@@ -37,22 +41,27 @@ export async function runActions(
   settings: ActionSettings,
   log: Log,
   signal: AbortSignal,
+  progress: { readonly done: Set<string>; readonly isPayloadExpected: boolean },
 ): Promise<ActionsEnd> {
-  const names = await actionNames(settings, log);
-  if (names.length === 0) return 'succeeded';
+  const { done, isPayloadExpected } = progress;
+  const atEnd = isPayloadExpected ? 'retry' : 'succeeded';
+  const names = (await actionNames(settings, log)).filter((name) => !done.has(name));
+  if (names.length === 0) return atEnd;
   const argument = path.join(settings.argumentFolder, `argument-${randomBytes(8).toString('hex')}.json`);
   await writeFile(argument, JSON.stringify(notice.json), { mode: 0o600, flag: 'wx' });
   try {
     for (const name of names) {
       const action = await findAction(name, settings);
+      if (action === 'not_found' && isPayloadExpected) return 'retry';
       if (typeof action === 'string') {
         log.error(`Revocation action ${name} cannot be run: ${action}`, { path: settings.installedFolder });
         return 'failed';
       }
       const end = await runAction(name, action, argument, settings, log, signal);
       if (end !== 'succeeded') return end;
+      done.add(name);
     }
-    return 'succeeded';
+    return atEnd;
   } finally {
     await rm(argument, { force: true });
   }
@@ -85,6 +94,9 @@ export async function findAction(name: string, settings: ActionSettings): Promis
 
 const isFile = async (file: string, look: typeof stat): Promise<boolean> =>
   (await look(file).catch(() => undefined))?.isFile() ?? false;
+
+/** spawn(2) errors of a machine that has too much to do. */
+const SHORT_OF_RESOURCES = /\b(EAGAIN|ENOMEM|EMFILE|ENFILE)\b/;
 
 /** [compat] Calls `execute` of a module, a coroutine or not, with the notice (spec 06 section 4.5). */
 const PYTHON_SHIM = `
@@ -127,5 +139,6 @@ async function runAction(
     return 'succeeded';
   }
   log.error(`Revocation action ${name} failed: ${endText(end, timeoutSeconds)}`, { durationMs });
+  if (end.kind === 'not_started' && SHORT_OF_RESOURCES.test(end.reason)) return 'retry';
   return end.kind === 'stopped' ? 'interrupted' : 'failed';
 }

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -19,9 +20,11 @@ import { signRevocation } from '@keylime/payload/revocation-signature';
 import { DEFAULT_CA_OPTIONS } from '@keylime/pki/ca-options';
 import { issueCaCertificate } from '@keylime/pki/issue';
 import { openLog } from '@keylime/service/log';
+import type { BuiltInAction } from './built-in-actions.ts';
 import type { ActionSettings } from './revocation-actions.ts';
-import { MAX_QUEUED } from './revocation-queue.ts';
-import { openRevocations, type Revocations, WAIT_FOR_CERTIFICATE_MS } from './revocations.ts';
+import type { ReceivedMessage } from './revocation-notice.ts';
+import { MAX_QUEUED, type Way } from './revocation-queue.ts';
+import { openRevocations, type Revocations, WAIT_FOR_PAYLOAD_MS } from './revocations.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'keylime-revocations-'));
 after(() => rmSync(base, { recursive: true }));
@@ -55,6 +58,7 @@ async function machine(
     readonly hasCertificate?: boolean;
     readonly folder?: string;
     readonly now?: () => number;
+    readonly builtIn?: readonly BuiltInAction[];
   } & Partial<ActionSettings> = {},
 ) {
   const folder = options.folder ?? mkdtempSync(join(base, 'machine-'));
@@ -104,10 +108,11 @@ async function machine(
       },
       ...options,
     },
-    builtIn: [],
+    builtIn: options.builtIn ?? [],
     log,
     ...(options.now && { now: options.now }),
   });
+  const offer = (sent: ReceivedMessage, way: Way = 'https') => revocations.offer(sent, way);
   const calls = () => {
     const path = join(folder, 'calls');
     return existsSync(path)
@@ -117,7 +122,7 @@ async function machine(
           .map((line) => JSON.parse(line))
       : [];
   };
-  return { folder, installedFolder, payloadFolder, certificatePath, action, lines, said, calls, ...revocations };
+  return { folder, installedFolder, payloadFolder, certificatePath, action, lines, said, calls, ...revocations, offer };
 }
 
 test('a signed revocation runs the action with the message in a file, in the work folder, and its output is in the log', async () => {
@@ -308,10 +313,10 @@ test('a revocation waits for the payload that brings the certificate, also throu
 });
 
 test('it does not wait for ever', async () => {
-  let now = Date.now();
+  let now = performance.now();
   const one = await machine({ hasCertificate: false, now: () => now });
   await one.offer(message());
-  now += WAIT_FOR_CERTIFICATE_MS;
+  now += WAIT_FOR_PAYLOAD_MS;
   await one.payloadChanged();
   await one.said(/WARNING - A revocation is dropped/);
   writeFileSync(one.certificatePath, certificate);
@@ -336,6 +341,190 @@ test('[MUST] the certificate of the newest payload is the one that counts', asyn
   await one.said(/ERROR - The certificate for revocations cannot be read/, 2);
   assert.deepEqual(one.calls(), []);
   await one.close();
+});
+
+test('[MUST] after a reboot the certificate of the payload is still known, until a payload brings another', async () => {
+  const folder = mkdtempSync(join(base, 'machine-'));
+  const kept = join(folder, 'revocation_certs.pem');
+  /** The next process, with what is in memory gone. */
+  const boot = async () => {
+    rmSync(join(folder, 'unzipped'), { recursive: true, force: true });
+    return machine({ folder, hasCertificate: false });
+  };
+  const first = await machine({ folder });
+  assert.equal(existsSync(kept), false);
+  await first.payloadChanged();
+  await first.close();
+  assert.equal(readFileSync(kept, 'utf8').trim(), certificate.trim());
+  assert.equal(statSync(kept).mode & 0o777, 0o644);
+
+  const second = await boot();
+  await second.offer(message({ agent_id: 'after-reboot' }));
+  await second.said(/Revocation action record succeeded/);
+  // Payloads without a certificate, and with one that is none.
+  await second.payloadChanged();
+  writeFileSync(second.certificatePath, 'x');
+  await second.payloadChanged();
+  await second.offer(message({ agent_id: 'after-others' }));
+  await second.said(/Revocation action record succeeded/, 2);
+  await second.close();
+
+  const other = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  const third = await boot();
+  writeFileSync(
+    third.certificatePath,
+    (await issueCaCertificate(other, DEFAULT_CA_OPTIONS, new Date())).toString('pem'),
+  );
+  await third.payloadChanged();
+  await third.close();
+
+  const fourth = await boot();
+  const { msg } = message({ agent_id: 'under-another' });
+  await fourth.offer(message({ agent_id: 'under-the-old' }));
+  await fourth.offer({ msg, signature: signRevocation(other, msg) });
+  await fourth.said(/its signature is not that of a certificate/);
+  await fourth.said(/Revocation action record succeeded/);
+  assert.deepEqual(
+    fourth.calls().map(({ agent_id }) => agent_id),
+    ['after-reboot', 'after-others', 'under-another'],
+  );
+  await fourth.close();
+});
+
+test('[MUST] after a reboot the actions of the payload are not taken for run before there is a payload', async () => {
+  const first = await machine();
+  await first.payloadChanged();
+  await first.close();
+  const { folder } = first;
+  let now = performance.now();
+  const boot = async () => {
+    rmSync(first.payloadFolder, { recursive: true, force: true });
+    const next = await machine({ folder, hasCertificate: false, now: () => now });
+    rmSync(first.payloadFolder, { recursive: true });
+    return next;
+  };
+  const again = await boot();
+  await again.offer(message());
+  await again.said(/Revocation action record succeeded/);
+  mkdirSync(again.payloadFolder);
+  again.action('delivered', `echo '"delivered"' >> ${folder}/calls`, again.payloadFolder);
+  writeFileSync(join(again.payloadFolder, 'action_list'), 'delivered');
+  await again.payloadChanged();
+  await again.said(/Revocation action delivered succeeded/);
+  assert.deepEqual([again.calls().length, again.calls()[1]], [2, 'delivered']);
+  await again.close();
+  // And if none comes that is all.
+  const last = await boot();
+  await last.offer(message());
+  await last.said(/Revocation action record succeeded/);
+  const waiting = () => readdirSync(join(folder, 'revocations')).filter((name) => /^\d/.test(name)).length;
+  assert.equal(waiting(), 1);
+  now += WAIT_FOR_PAYLOAD_MS;
+  await last.payloadChanged();
+  while (waiting() > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(last.calls().length, 3);
+  await last.close();
+});
+
+test('[MUST] a clock that is set does not end the time that a revocation waits', async () => {
+  const folder = mkdtempSync(join(base, 'machine-'));
+  mkdirSync(join(folder, 'revocations'));
+  // Taken in 1970, before the time came from the network.
+  const kept = JSON.stringify({ ...message(), receivedAtMs: 5000 });
+  writeFileSync(join(folder, 'revocations', '000000000001.json'), kept);
+  const one = await machine({ folder, hasCertificate: false });
+  writeFileSync(one.certificatePath, certificate);
+  await one.payloadChanged();
+  await one.said(/Revocation action record succeeded/);
+  await one.close();
+});
+
+test('[MUST] actions that cannot be run, as on a full disk, are tried until they are', async () => {
+  let now = performance.now();
+  const one = await machine({ now: () => now });
+  const queue = join(one.folder, 'revocations');
+  rmSync(queue, { recursive: true });
+  const sent = message();
+  await one.offer(sent);
+  await one.said(/ERROR - Revocation actions cannot be run now, and are tried again/);
+  now += 24 * 3_600_000;
+  await one.payloadChanged();
+  await one.said(/ERROR - Revocation actions cannot be run now, and are tried again/, 2);
+  mkdirSync(queue);
+  await one.payloadChanged();
+  await one.said(/Revocation action record succeeded/);
+  await one.offer(sent);
+  await one.said(/acted upon before is not repeated/);
+  assert.equal(one.calls().length, 1);
+  await one.close();
+});
+
+test('[MUST] a built-in action that is not possible now is tried again, alone, and only its machine waits', async () => {
+  const acted: string[] = [];
+  let isPossible = false;
+  const act =
+    (name: string, canAct: () => boolean): BuiltInAction['act'] =>
+    async ({ agentId, json }) => {
+      const isDone = agentId !== 'bad' || canAct();
+      acted.push(`${name} ${agentId} ${json.port} ${isDone}`);
+      return isDone ? 'done' : 'retry';
+    };
+  const builtIn = [
+    { name: 'block', act: act('block', () => isPossible) },
+    { name: 'crl', act: act('crl', () => true) },
+  ];
+  const one = await machine({ builtIn });
+  const first = message({ agent_id: 'bad', port: 1 });
+  for (const sent of [first, message({ agent_id: 'bad', port: 2 }), message({ agent_id: 'good', port: 3 })])
+    await one.offer(sent);
+  await one.said(/Revocation action record succeeded/, 2);
+  assert.deepEqual(acted, ['block bad 1 false', 'crl bad 1 true', 'block good 3 true', 'crl good 3 true']);
+  // What is repeated meanwhile takes no place.
+  await one.offer(first);
+  await one.said(/is not repeated/);
+  acted.length = 0;
+  isPossible = true;
+  await one.payloadChanged();
+  await one.said(/Revocation action record succeeded/, 3);
+  await one.offer(message({ agent_id: 'good', port: 4 }));
+  await one.said(/Revocation action record succeeded/, 4);
+  assert.deepEqual(acted, [
+    ...['block bad 1 true', 'block bad 2 true', 'crl bad 2 true', 'block good 4 true', 'crl good 4 true'],
+  ]);
+  assert.deepEqual(
+    one.calls().map(({ port }) => port),
+    [1, 3, 2, 4],
+  );
+  await one.close();
+  assert.deepEqual(readdirSync(join(one.folder, 'revocations')), []);
+});
+
+test('what is to be retried is kept for the next process', async () => {
+  const retry = { name: 'block', act: async () => 'retry' as const };
+  const one = await machine({ builtIn: [retry], names: [] });
+  await one.offer(message());
+  await one.said(/A machine is reported/);
+  await one.close();
+  const again = await machine({ folder: one.folder });
+  await again.said(/Revocation action record succeeded/);
+  await again.close();
+});
+
+test('[MUST] before there is a certificate, strangers take no places of those who are authenticated', async () => {
+  const one = await machine({ hasCertificate: false });
+  const forged = { msg: '{}', signature: 'none' };
+  for (let n = 0; n < MAX_QUEUED; n++) assert.equal(await one.offer(forged, 'subscription'), true);
+  assert.equal(await one.offer(forged, 'subscription'), false);
+  assert.equal(await one.offer(message()), true);
+  await one.close();
+  const again = await machine({ folder: one.folder, hasCertificate: false });
+  assert.equal(await again.offer(forged, 'subscription'), false);
+  for (let n = 1; n < MAX_QUEUED; n++) assert.equal(await again.offer(message()), true);
+  assert.equal(await again.offer(message()), false);
+  writeFileSync(again.certificatePath, certificate);
+  await again.payloadChanged();
+  await again.said(/Revocation action record succeeded/, MAX_QUEUED);
+  await again.close();
 });
 
 test('any certificate of any file counts: those of a verifier, of which there are several, beside that of the payload', async () => {

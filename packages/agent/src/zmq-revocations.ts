@@ -67,7 +67,8 @@ export function subscribeToRevocations(options: {
   async function offer(text: string): Promise<void> {
     const message = receivedMessage(parseJson(text));
     if (message === undefined) return log.warn('What arrived over ZeroMQ is no revocation', { where });
-    if (!(await revocations.offer(message))) log.error('A revocation is lost: too many wait', { where });
+    if (!(await revocations.offer(message, 'subscription')))
+      log.error('A revocation is lost: too many wait', { where });
   }
 
   open();

@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openRetries } from './revocation-retries.ts';
+
+test('each machine is retried after a growing time, in the order in which its messages came', () => {
+  let now = 0;
+  const retries = openRetries<string>({ initialDelayMs: 10, maxDelayMs: 35 }, () => now);
+  assert.deepEqual([retries.due(), retries.nextInMs(), retries.hasMachine('a')], [undefined, undefined, false]);
+  retries.add('a', 'a1');
+  retries.add('a', 'a2');
+  now = 5;
+  retries.add('b', 'b1');
+  assert.deepEqual([retries.due(), retries.nextInMs(), retries.size()], [undefined, 5, 3]);
+  now = 20;
+  assert.deepEqual(retries.due(), { machine: 'a', item: 'a1' });
+  retries.failed('a');
+  assert.deepEqual(retries.due(), { machine: 'b', item: 'b1' });
+  retries.succeeded('b');
+  assert.deepEqual([retries.due(), retries.nextInMs(), retries.hasMachine('b')], [undefined, 20, false]);
+  now = 40;
+  retries.failed('a');
+  assert.equal(retries.nextInMs(), 35);
+  retries.hurry();
+  assert.deepEqual(retries.due(), { machine: 'a', item: 'a1' });
+  retries.succeeded('a');
+  assert.deepEqual(retries.due(), { machine: 'a', item: 'a2' });
+  retries.failed('a');
+  assert.equal(retries.nextInMs(), 20);
+  retries.succeeded('a');
+  assert.equal(retries.size(), 0);
+});
