@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { connectNats } from '@keylime/service/nats-connection';
@@ -93,6 +94,25 @@ test('an agent that was restarted acts upon revocations without a new payload', 
   await one.start();
   await one.revoke(one.revocation({ agent_id: 'm7' }));
   await one.said(/Revocation action record succeeded/);
+  assert.deepEqual(calls(one), ['m7']);
+});
+
+test('[MUST] after a reboot, with the payload gone, revocations are still acted upon', async (t) => {
+  const one = await openAttackedAgent(t);
+  await one.start();
+  await withPayload(one);
+  await one.stop();
+  const secure = path.join(one.home, 'secure');
+  const isMounted = readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${secure} `);
+  if (isMounted) execFileSync('umount', [secure]);
+  else rmSync(secure, { recursive: true });
+  install(one, 'note', record(one).split('\n').slice(1).join('\n'));
+  await one.start({ revocation_actions: 'note' });
+  assert.equal(existsSync(path.join(one.unzipped, CERTIFICATE)), false);
+  const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  await one.revoke(one.revocation({ agent_id: 'forged' }, stranger));
+  await one.revoke(one.revocation({ agent_id: 'm7' }));
+  await one.said(/Revocation action note succeeded/);
   assert.deepEqual(calls(one), ['m7']);
 });
 
