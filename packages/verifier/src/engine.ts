@@ -19,6 +19,7 @@ import type { Clock } from './clock.ts';
 import type { MbPolicy } from './mb-policy.ts';
 import type { NewDelivery } from './notifications/outbox.ts';
 import { revocationMessage } from './notifications/revocation-message.ts';
+import { isInGoodStanding } from './operational-state.ts';
 import type { PolicyRegistry } from './policy-registry.ts';
 import { type Release, releaseKeyShare } from './release-key-share.ts';
 import { openScheduler, type SchedulerSettings } from './scheduler.ts';
@@ -96,21 +97,39 @@ export function openEngine(parts: EngineParts): Engine {
     const outcome = await attest(agent, live.expectations, await policiesOf(agent), live.connection, parts.judge);
     parts.onRound?.(id, outcome.kind, clock.monotonic() - started);
     const next = transition(agent, outcome, settings, Math.floor(clock.now() / 1000));
-    const deliveries = deliveriesOf(agent, next);
-    const saved = await agents.saveRound(agent, next.record, deliveries);
     const healthy = outcome.kind !== 'unreachable';
-    if (saved === undefined) {
-      // An operator changed or deleted the agent while it was asked: what was found is about an agent that is no more.
-      if (lives.get(id) === live) drop(id);
-      return { nextDelayMs: 0, healthy };
-    }
-    live.agent = saved;
+    const saved = await store(live, next);
+    if (saved === undefined) return { nextDelayMs: 0, healthy };
     if (outcome.kind !== 'affirming') report(saved, outcome, next);
-    if (deliveries.length > 0) parts.wakeNotifier();
     // The verdict is stored, so nobody stopped or deleted the agent meanwhile; only now does the share leave.
     if (outcome.kind === 'affirming' && saved.state === 'provideV') return release(live);
-    if (next.nextDelayMs === undefined && lives.get(id) === live) drop(id);
-    return { nextDelayMs: outcome.kind === 'unreachable' ? jitter(next.nextDelayMs) : next.nextDelayMs, healthy };
+    return goOn(live, next, healthy);
+  }
+
+  /**
+   * Stores what a step made of an agent, and its alarm with it; `undefined` where an operator changed or deleted the agent
+   * meanwhile: what was found is about an agent that is no more.
+   */
+  async function store(live: Live, next: Transition): Promise<Agent | undefined> {
+    const deliveries = deliveriesOf(live.agent, next);
+    const saved = await agents.saveRound(live.agent, next.record, deliveries);
+    if (saved === undefined) {
+      letGo(live);
+      return undefined;
+    }
+    live.agent = saved;
+    if (deliveries.length > 0) parts.wakeNotifier();
+    return saved;
+  }
+
+  /** When the agent is asked again, if it is; those that do not answer not all at once. */
+  function goOn(live: Live, { nextDelayMs }: Transition, healthy: boolean): Round {
+    if (nextDelayMs === undefined) letGo(live);
+    return { nextDelayMs: healthy ? nextDelayMs : jitter(nextDelayMs), healthy };
+  }
+
+  function letGo(live: Live): void {
+    if (lives.get(live.agent.id) === live) drop(live.agent.id);
   }
 
   /** Gives its key share to an agent that was attested in this very round. */
@@ -119,22 +138,13 @@ export function openEngine(parts: EngineParts): Engine {
     const outcome = await tryRelease(agent, connection);
     if (outcome === undefined) return { nextDelayMs: settings.quoteIntervalMs, healthy: true };
     const next = afterRelease(agent, outcome, settings);
-    const deliveries = deliveriesOf(agent, next);
-    const saved = await agents.saveRound(agent, next.record, deliveries);
     const healthy = outcome.kind !== 'unreachable';
-    if (saved === undefined) {
-      if (lives.get(agent.id) === live) drop(agent.id);
-      return { nextDelayMs: 0, healthy };
-    }
-    live.agent = saved;
-    if (deliveries.length > 0) parts.wakeNotifier();
+    const saved = await store(live, next);
+    if (saved === undefined) return { nextDelayMs: 0, healthy };
     if (outcome.kind === 'delivered') log.info('The key share was given to the agent', { agent: agent.id });
     else log.warn('The key share could not be given to the agent', { agent: agent.id, reason: outcome.reason });
-    if (next.nextDelayMs === undefined) {
-      log.warn(`Agent ${agent.id} failed, stopping polling`, { event: saved.lastEventId });
-      if (lives.get(agent.id) === live) drop(agent.id);
-    }
-    return { nextDelayMs: outcome.kind === 'unreachable' ? jitter(next.nextDelayMs) : next.nextDelayMs, healthy };
+    if (next.nextDelayMs === undefined) sayStopped(saved);
+    return goOn(live, next, healthy);
   }
 
   /** `undefined` where the share cannot be opened: the agent is attested as before, and the operator is told every time. */
@@ -220,13 +230,17 @@ export function openEngine(parts: EngineParts): Engine {
     if (outcome.kind === 'unreachable') log.warn('The agent did not answer', { ...fields, reason: outcome.reason });
     if (outcome.kind === 'version_changed')
       log.info('The agent speaks another API version', { ...fields, version: outcome.version });
-    if (agent.state === 'getQuote' || agent.state === 'provideV' || agent.state === 'start') return;
+    if (isInGoodStanding(agent.state)) return;
     for (const { eventId, context } of agent.lastFailures) {
       log.warn(`${context.message ?? eventId}`, { ...fields, event: eventId });
     }
     for (const text of fieldTexts(agent)) log.error(text, fields);
-    if (nextDelayMs === undefined) log.warn(`Agent ${agent.id} failed, stopping polling`, { event: agent.lastEventId });
+    if (nextDelayMs === undefined) sayStopped(agent);
   }
+
+  /** [compat] Suites of the field look for this text. */
+  const sayStopped = ({ id, lastEventId }: Agent): void =>
+    log.warn(`Agent ${id} failed, stopping polling`, { event: lastEventId });
 
   return {
     async start() {
@@ -257,7 +271,7 @@ export function openEngine(parts: EngineParts): Engine {
     async reactivate(id) {
       const found = await agents.find(id);
       if (found === undefined) return false;
-      if (found.state === 'start' || found.state === 'getQuote' || found.state === 'provideV') return true;
+      if (isInGoodStanding(found.state)) return true;
       const changed = await agents.change(id, (agent) => ({
         ...agent,
         state: 'start',

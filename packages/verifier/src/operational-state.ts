@@ -20,3 +20,7 @@ const STORED: readonly OperationalState[] = ['start', 'getQuote', 'provideV', 'f
 
 export const parseOperationalState = (value: number): OperationalState | undefined =>
   STORED.find((name) => OPERATIONAL_STATES[name] === value);
+
+/** Whether nothing speaks against an agent in this state: it is asked, and waits for no operator. */
+export const isInGoodStanding = (state: OperationalState): boolean =>
+  state === 'start' || state === 'getQuote' || state === 'provideV';
