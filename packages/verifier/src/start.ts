@@ -42,6 +42,7 @@ import { verifyRoutes } from './routes/verify.ts';
 import { versionRoutes } from './routes/versions.ts';
 import { sealSecrets } from './seal-secrets.ts';
 import { readSecretKeys, secretVault } from './secret-vault.ts';
+import { settledWithin } from './settled-within.ts';
 import type { VerifierTables } from './tables.ts';
 import { openThreadPool } from './thread-pool.ts';
 import {
@@ -212,7 +213,7 @@ export async function startVerifier(
       clock: systemClock,
       ...(options.onRound && { onRound: options.onRound }),
     });
-    closers.unshift(() => withTimeout(engine.close(), config.shutdown_drain_timeout * 1000));
+    closers.unshift(() => settledWithin(engine.close(), config.shutdown_drain_timeout * 1000));
 
     const app = buildHttpServer({
       log,
@@ -283,13 +284,4 @@ export const bootPolicySettings = (config: VerifierConfig): BootPolicySettings =
 function violationsOf({ tomtou, ignore_tomtou_errors: legacy }: VerifierConfig): 'accept' | 'fail' {
   if (tomtou !== 'default') return tomtou;
   return legacy ? 'fail' : 'accept';
-}
-
-async function withTimeout(work: Promise<void>, timeoutMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs);
-  });
-  await Promise.race([work, timeout]);
-  clearTimeout(timer);
 }

@@ -12,6 +12,7 @@ import { replaceableClient } from '@keylime/service/replaceable-client';
 import type { Kysely } from 'kysely';
 import type { GroupWrite } from '../agent-store.ts';
 import type { Clock } from '../clock.ts';
+import { settledWithin } from '../settled-within.ts';
 import type { VerifierTables } from '../tables.ts';
 import type { TlsMaterial } from '../tls-material.ts';
 import { deliverToAgent, type PostToAgent } from './agent-channel.ts';
@@ -87,7 +88,7 @@ export async function openNotifications(parts: NotificationsParts): Promise<Noti
     wake,
     async close() {
       const closed = Promise.all(notifiers.map((notifier) => notifier.close()));
-      await Promise.race([closed, delay(config.shutdown_drain_timeout * 1000)]);
+      await settledWithin(closed, config.shutdown_drain_timeout * 1000);
       // Ends what a receiver has not answered yet; it stays in the outbox.
       for (const close of closers) await close();
       await closed;
@@ -205,7 +206,3 @@ const reports = (log: Log): Parameters<typeof openNotifier>[4] => ({
   },
   fault: (error) => log.error('The outbox cannot be used; it is tried again', { error }),
 });
-
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
-}
