@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { GREETING_BYTES, greeting, isGreeting, readFrame, readyAndSubscribe } from '@keylime/api/zmtp';
+import { commandName, greeting, readyAndSubscribe, zmtpReader } from '@keylime/api/zmtp';
 import { parseJson } from '@keylime/core/json';
 import type { Log } from '@keylime/service/log';
 import { receivedMessage } from './revocation-notice.ts';
@@ -87,32 +87,22 @@ function reader(events: {
   readonly subscribed: () => void;
   readonly message: (text: string) => void;
 }): (chunk: Buffer) => void {
-  let bytes = Buffer.alloc(0);
-  let stage: 'greeting' | 'ready' | 'messages' = 'greeting';
+  let isReady = false;
   let isPart = false;
-  return (chunk) => {
-    bytes = Buffer.concat([bytes, chunk]);
-    if (stage === 'greeting') {
-      if (bytes.length < GREETING_BYTES) return;
-      if (!isGreeting(bytes.subarray(0, GREETING_BYTES))) throw new Error('another protocol');
-      bytes = bytes.subarray(GREETING_BYTES);
-      stage = 'ready';
-      events.subscribe();
-    }
-    for (let next = readFrame(bytes, MAX_FRAME_BYTES); next !== undefined; next = readFrame(bytes, MAX_FRAME_BYTES)) {
-      bytes = bytes.subarray(next.size);
-      const { isCommand, hasMore, body } = next.frame;
-      if (isCommand) {
-        const name = body.toString('latin1', 1, 1 + (body[0] ?? 0));
+  return zmtpReader(MAX_FRAME_BYTES, {
+    greeted: events.subscribe,
+    frame(frame) {
+      if (frame.isCommand) {
+        const name = commandName(frame);
         if (name === 'ERROR') throw new Error('it refused the subscription');
-        if (name !== 'READY' || stage !== 'ready') continue;
-        stage = 'messages';
+        if (name !== 'READY' || isReady) return;
+        isReady = true;
         events.subscribed();
       } else {
         // Revocations have one part; what has several is not one.
-        if (stage === 'messages' && !hasMore && !isPart) events.message(body.toString('utf8'));
-        isPart = hasMore;
+        if (isReady && !frame.hasMore && !isPart) events.message(frame.body.toString('utf8'));
+        isPart = frame.hasMore;
       }
-    }
-  };
+    },
+  });
 }

@@ -71,3 +71,32 @@ export function readFrame(
   const body = Buffer.from(bytes.subarray(headerBytes, size));
   return { frame: { isCommand: (flags & COMMAND) !== 0, hasMore: (flags & MORE) !== 0, body }, size };
 }
+
+/** Name of a command, such as `READY`. */
+export const commandName = ({ body }: Frame): string => body.toString('latin1', 1, 1 + (body[0] ?? 0));
+
+/**
+ * Takes what a peer sends, in pieces of any size: `greeted` is called at the end of its greeting, `frame` with each frame
+ * behind it. The result throws if it is not ZMTP 3 without security, or a frame is longer than `maxFrameBytes`.
+ */
+export function zmtpReader(
+  maxFrameBytes: number,
+  events: { readonly greeted: () => void; readonly frame: (frame: Frame) => void },
+): (chunk: Buffer) => void {
+  let bytes = Buffer.alloc(0);
+  let isGreeted = false;
+  return (chunk) => {
+    bytes = Buffer.concat([bytes, chunk]);
+    if (!isGreeted) {
+      if (bytes.length < GREETING_BYTES) return;
+      if (!isGreeting(bytes.subarray(0, GREETING_BYTES))) throw new Error('another protocol');
+      bytes = bytes.subarray(GREETING_BYTES);
+      isGreeted = true;
+      events.greeted();
+    }
+    for (let next = readFrame(bytes, maxFrameBytes); next !== undefined; next = readFrame(bytes, maxFrameBytes)) {
+      bytes = bytes.subarray(next.size);
+      events.frame(next.frame);
+    }
+  };
+}

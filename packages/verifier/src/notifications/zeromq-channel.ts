@@ -1,17 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  type Frame,
-  GREETING_BYTES,
-  greeting,
-  isGreeting,
-  message,
-  readFrame,
-  ready,
-  SUBSCRIBE,
-  UNSUBSCRIBE,
-} from '@keylime/api/zmtp';
+import { commandName, greeting, message, ready, SUBSCRIBE, UNSUBSCRIBE, zmtpReader } from '@keylime/api/zmtp';
 import { listenError } from '@keylime/service/http-listen';
 import type { Delivery } from './outbox.ts';
 
@@ -116,30 +106,21 @@ export async function openPublisher({
 const WRITE_MS = 1000;
 
 /** Takes what a subscriber sends, in pieces of any size. Throws if it is not ZMTP, or more than a subscriber has to say. */
-function reader(isReady: () => void, subscriber: Subscriber): (chunk: Buffer) => void {
-  let bytes = Buffer.alloc(0);
-  let stage: 'greeting' | 'ready' | 'subscriptions' = 'greeting';
-  return (chunk) => {
-    bytes = Buffer.concat([bytes, chunk]);
-    if (stage === 'greeting') {
-      if (bytes.length < GREETING_BYTES) return;
-      if (!isGreeting(bytes.subarray(0, GREETING_BYTES))) throw new Error('another protocol');
-      bytes = bytes.subarray(GREETING_BYTES);
-      stage = 'ready';
-    }
-    for (let next = readFrame(bytes, MAX_FRAME_BYTES); next !== undefined; next = readFrame(bytes, MAX_FRAME_BYTES)) {
-      bytes = bytes.subarray(next.size);
-      if (stage === 'ready') {
-        if (!isReadyCommand(next.frame)) throw new Error('no READY');
-        stage = 'subscriptions';
-        isReady();
-      } else if (!next.frame.isCommand) subscribe(subscriber, next.frame.body);
-    }
-  };
+function reader(subscribes: () => void, subscriber: Subscriber): (chunk: Buffer) => void {
+  let isReady = false;
+  return zmtpReader(MAX_FRAME_BYTES, {
+    greeted: () => {},
+    frame(frame) {
+      if (isReady) {
+        if (!frame.isCommand) subscribe(subscriber, frame.body);
+        return;
+      }
+      if (!frame.isCommand || commandName(frame) !== 'READY') throw new Error('no READY');
+      isReady = true;
+      subscribes();
+    },
+  });
 }
-
-const isReadyCommand = ({ isCommand, body }: Frame): boolean =>
-  isCommand && body.toString('latin1', 1, 1 + (body[0] ?? 0)) === 'READY';
 
 const MAX_TOPICS = 16;
 
