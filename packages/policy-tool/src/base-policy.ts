@@ -1,7 +1,7 @@
 import { isJsonObject, type Json } from '@keylime/core/json';
 import { parseKeyring } from '@keylime/ima/keyring';
 import { type AlgorithmSource, guessAlgorithm } from './digest-algorithm.ts';
-import { addDigest, type DraftDigests, type PolicyDraft } from './policy-draft.ts';
+import { addDigest, addKeys, type DraftDigests, type PolicyDraft } from './policy-draft.ts';
 import { ToolError } from './tool-error.ts';
 
 type Members = { readonly [name: string]: Json };
@@ -37,7 +37,7 @@ export function importBasePolicy(json: Json, draft: PolicyDraft): readonly Algor
 export function importBaseKeys(draft: PolicyDraft): void {
   const keyring = parseKeyring(draft.verificationKeys);
   if (!keyring.ok) throw invalid(`'verification-keys': ${keyring.problem.message}`);
-  for (const [keyId, key] of keyring.value) draft.keys.set(keyId, key);
+  addKeys(draft, keyring.value);
 }
 
 function importDigests(json: Members, member: string, into: DraftDigests): void {
