@@ -329,19 +329,22 @@ test('a key can be rotated: the old one is no longer needed after one start', as
   assert.match(running.log(), /the key of some secrets is missing; .* agents=1 first=rotated/);
 });
 
-test('[MUST] a verifier killed between verdict and delivery attests the machine again before it gives the share', async (t) => {
-  const verifier = await started(t, { process: true });
-  const agent = await verifier.agent('killed');
-  let offered: () => void = () => {};
-  const isOffered = new Promise<void>((resolve) => {
-    offered = resolve;
-  });
+/** Enrols the agent, and kills the verifier when it has offered the share and has no answer yet. */
+async function killedWhileOffering(verifier: AttackedVerifier, agent: LyingAgent): Promise<Buffer> {
+  const { promise: isOffered, resolve: offered } = Promise.withResolvers<void>();
   agent.lie({
     respond: (request, response, truth) => (request.url?.endsWith('/keys/vkey') ? offered() : response.end(truth())),
   });
   const share = await enrolled(verifier, agent);
   await isOffered;
   await verifier.kill();
+  return share;
+}
+
+test('[MUST] a verifier killed between verdict and delivery attests the machine again before it gives the share', async (t) => {
+  const verifier = await started(t, { process: true });
+  const agent = await verifier.agent('killed');
+  const share = await killedWhileOffering(verifier, agent);
   const [asked, offers] = [agent.asked.length, agent.shares.length];
   // Meanwhile somebody tampers with the machine.
   agent.lie();
@@ -357,16 +360,7 @@ test('[MUST] a verifier killed between verdict and delivery attests the machine 
 test('a verifier killed between verdict and delivery delivers after its restart', async (t) => {
   const verifier = await started(t, { process: true });
   const agent = await verifier.agent('resumed');
-  let offered: () => void = () => {};
-  const isOffered = new Promise<void>((resolve) => {
-    offered = resolve;
-  });
-  agent.lie({
-    respond: (request, response, truth) => (request.url?.endsWith('/keys/vkey') ? offered() : response.end(truth())),
-  });
-  const share = await enrolled(verifier, agent);
-  await isOffered;
-  await verifier.kill();
+  const share = await killedWhileOffering(verifier, agent);
   const before = agent.shares.length;
   agent.lie();
   await verifier.start();

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { openLog } from '@keylime/service/log';
 import { connectNats, type NatsSettings } from '@keylime/service/nats-connection';
 import { type NatsServer, startNatsServer } from '@keylime/testing/nats-server';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { consumeRevocations } from './nats-revocations.ts';
+import { openReceiver } from './subscription.fixture.ts';
 
 const STREAM = 'keylime_revocations';
 const SUBJECT = 'keylime.revocations';
@@ -38,47 +38,10 @@ const message = (n: number) => ({ msg: `{"n": ${n}}`, signature: `s${n}` });
 const event = (n: number) => ({ specversion: '1.0', id: `${n}`, type: 'dev.keylime.revocation', data: message(n) });
 
 function consume(from: NatsServer, agentId = 'agent.1') {
-  const offered: unknown[] = [];
-  let hasRoom = true;
-  let output = '';
-  const waiting = new Set<() => void>();
-  const look = () => {
-    for (const one of waiting) one();
-  };
-  const write = (line: string) => {
-    output += line;
-    look();
-  };
-  const until = (condition: () => boolean) =>
-    new Promise<void>((resolve) => {
-      const one = () => {
-        if (!condition()) return;
-        waiting.delete(one);
-        resolve();
-      };
-      waiting.add(one);
-      one();
-    });
-  const revocations = {
-    offer: async (one: unknown) => {
-      if (!hasRoom) return false;
-      offered.push(one);
-      look();
-      return true;
-    },
-  };
+  const { revocations, log, ...heard } = openReceiver();
   const subscription = { agentId, stream: STREAM, subject: SUBJECT, connection: async () => connection(from) };
-  const log = openLog({ name: 'agent', destination: { write } });
   const { close } = consumeRevocations(subscription, revocations, log, { reconnectMs: 50, fullQueueMs: 50 });
-  return {
-    offered,
-    close,
-    until,
-    said: (pattern: RegExp) => until(() => pattern.test(output)),
-    setRoom: (value: boolean) => {
-      hasRoom = value;
-    },
-  };
+  return { ...heard, close };
 }
 
 test('revocations arrive once, in order, also those that came before there was a stream to take them from', async (t) => {

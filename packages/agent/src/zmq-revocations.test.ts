@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { GREETING_BYTES, greeting, readyAndSubscribe } from '@keylime/api/zmtp';
-import { openLog } from '@keylime/service/log';
+import { openReceiver } from './subscription.fixture.ts';
 import { subscribeToRevocations } from './zmq-revocations.ts';
 
 /*
@@ -62,45 +62,9 @@ const frame = (text: string, flags = 0): Buffer => {
 };
 
 function subscribe(port: number) {
-  const offered: unknown[] = [];
-  const lines: string[] = [];
-  const waiting = new Set<() => void>();
-  const look = () => {
-    for (const one of waiting) one();
-  };
-  const log = openLog({
-    name: 'agent',
-    destination: {
-      write: (line) => {
-        lines.push(line);
-        look();
-      },
-    },
-  });
-  const until = (condition: () => boolean) =>
-    new Promise<void>((resolve) => {
-      const one = () => {
-        if (!condition()) return;
-        waiting.delete(one);
-        resolve();
-      };
-      waiting.add(one);
-      one();
-    });
-  const revocations = {
-    offer: async (message: unknown) => {
-      offered.push(message);
-      look();
-      return true;
-    },
-  };
-  const subscription = subscribeToRevocations({ host: '127.0.0.1', port, revocations, log, reconnectMs: 20 });
-  return {
-    offered,
-    until,
-    said: (pattern: RegExp) => until(() => pattern.test(lines.join(''))),
-    close: subscription.close,
-  };
+  const { revocations, log, ...heard } = openReceiver();
+  const { close } = subscribeToRevocations({ host: '127.0.0.1', port, revocations, log, reconnectMs: 20 });
+  return { ...heard, close };
 }
 
 const message = (n: number) => ({ msg: `{"n": ${n}, "text": "${'x'.repeat(n)}"}`, signature: `s${n}` });

@@ -65,22 +65,28 @@ const delivery = (agentId: string, body: string, createdAtMs: number): NewDelive
   createdAtMs,
 });
 
+/** Takes bodies from the moment that `receiver.up` is set. */
+function receiverThatIsDown() {
+  const receiver = { up: false };
+  const taken: string[] = [];
+  const deliver: Deliver = async ({ body }) => {
+    if (!receiver.up) throw new Error('connection refused');
+    taken.push(body);
+  };
+  return { receiver, deliver, taken };
+}
+
 test('a receiver that is down for ten minutes gets everything once it is back, in order', async () => {
   const clock = fakeClock();
   const { outbox, put, rows } = memoryOutbox();
-  let up = false;
-  const taken: string[] = [];
-  const deliver: Deliver = async ({ body }) => {
-    if (!up) throw new Error('connection refused');
-    taken.push(body);
-  };
+  const { receiver, deliver, taken } = receiverThatIsDown();
   const notifier = openNotifier(outbox, deliver, settings, clock, silent);
   for (const body of ['first', 'second', 'third']) put(delivery('a', body, clock.now()));
   notifier.wake();
   await clock.advance(600_000);
   assert.deepEqual(taken, []);
   assert.equal(rows().length, 3);
-  up = true;
+  receiver.up = true;
   await clock.advance(61_000);
   assert.deepEqual(taken, ['first', 'second', 'third']);
   assert.equal(rows().length, 0);
@@ -135,18 +141,13 @@ test('[MUST] a receiver that never answers holds up nobody else, and its own lat
 test('a clock that is set forward gives nothing up', async () => {
   const clock = fakeClock();
   const { outbox, put, rows } = memoryOutbox();
-  let up = false;
-  const taken: string[] = [];
-  const deliver: Deliver = async ({ body }) => {
-    if (!up) throw new Error('connection refused');
-    taken.push(body);
-  };
+  const { receiver, deliver, taken } = receiverThatIsDown();
   const notifier = openNotifier(outbox, deliver, settings, clock, silent);
   put(delivery('a', 'x', clock.now() - 400 * 86_400_000));
   notifier.wake();
   await clock.advance(10_000);
   assert.equal(rows()[0]?.dead, false);
-  up = true;
+  receiver.up = true;
   await clock.advance(60_000);
   assert.deepEqual(taken, ['x']);
   await notifier.close();
