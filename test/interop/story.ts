@@ -143,6 +143,17 @@ async function registers(site: Site): Promise<void> {
   await waitFor('activation', active, { timeoutMs: 60_000, everyMs: 100, ...(program && { program }) });
 }
 
+/** The verifier's record when it has given the machine up. */
+const failedRecord = (site: Site) =>
+  waitFor(
+    'Invalid Quote',
+    async () => {
+      const found = await verifierRecord(site);
+      return TERMINAL.has(field(found, 'operational_state')) ? found : undefined;
+    },
+    { timeoutMs: 30_000, everyMs: 50 },
+  );
+
 type StoryStep = {
   readonly step: string;
   readonly run: (site: Site, folder: string) => Promise<void>;
@@ -250,14 +261,7 @@ const steps: readonly StoryStep[] = [
     step: 'unknown file: Invalid Quote, FAIL',
     run: async (site) => {
       await site.recorder.measure(UNKNOWN_FILE, UNKNOWN_DIGEST);
-      const record = await waitFor(
-        'Invalid Quote',
-        async () => {
-          const found = await verifierRecord(site);
-          return TERMINAL.has(field(found, 'operational_state')) ? found : undefined;
-        },
-        { timeoutMs: 30_000, everyMs: 50 },
-      );
+      const record = await failedRecord(site);
       const seen = ['operational_state', 'attestation_status', 'last_event_id'].map((name) => field(record, name));
       const expected = [INVALID_QUOTE, 'FAIL', 'ima.validation.ima-ng.not_in_allowlist'];
       expect(String(seen) === String(expected), `expected ${expected}, the verifier has ${seen}`);
@@ -323,14 +327,7 @@ const steps: readonly StoryStep[] = [
     step: 'a boot event log of another boot: Invalid Quote, FAIL',
     run: async (site) => {
       await site.serveBootLog({ kernelCommandLine: '/boot/vmlinuz init=/bin/sh' });
-      const record = await waitFor(
-        'Invalid Quote',
-        async () => {
-          const found = await verifierRecord(site);
-          return TERMINAL.has(field(found, 'operational_state')) ? found : undefined;
-        },
-        { timeoutMs: 30_000, everyMs: 50 },
-      );
+      const record = await failedRecord(site);
       const seen = ['operational_state', 'attestation_status', 'last_event_id', 'has_mb_refstate'];
       const expected = [INVALID_QUOTE, 'FAIL', 'measured_boot.invalid_pcr_8', 1];
       const got = seen.map((name) => field(record, name));

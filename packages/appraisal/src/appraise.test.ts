@@ -46,6 +46,19 @@ function tpmPolicy(text: string) {
 const known = runtimePolicy({ '/bin/a': 'a', '/bin/b': 'b' });
 const NONCE = 'abcdefghij0123456789';
 
+/** What the attester is asked at first. */
+const plainExpectation: Expectation = {
+  nonce: NONCE,
+  mask: IMA_MASK,
+  requestedEntry: 0,
+  ak: ak.public,
+  akKey: ak.publicKey,
+  accepted: { hash: ['sha256'], encryption: ['ecc'], signing: ['ecdsa'] },
+  tpmPolicy: tpmPolicy('{"mask": "0x400"}'),
+  runtimePolicy: known,
+  violations: 'accept',
+};
+
 /** An attester, and rounds with it; `lie` changes what it sends. */
 function attester() {
   const agent = simulatedAgent({ ak, encAlg: 'ecc256', signAlg: 'ecdsa', transportKeyPem });
@@ -58,15 +71,8 @@ function attester() {
       lie: (results: Record<string, unknown>) => Record<string, unknown> = (results) => results,
     ) {
       const expectation: Expectation = {
-        nonce: NONCE,
-        mask: IMA_MASK,
+        ...plainExpectation,
         requestedEntry: progress.nextEntry,
-        ak: ak.public,
-        akKey: ak.publicKey,
-        accepted: { hash: ['sha256'], encryption: ['ecc'], signing: ['ecdsa'] },
-        tpmPolicy: tpmPolicy('{"mask": "0x400"}'),
-        runtimePolicy: known,
-        violations: 'accept',
         ...overrides,
       };
       const { mask, nonce, requestedEntry: entry } = expectation;
@@ -277,18 +283,6 @@ function bootRound() {
   assert.ok(first.verdict === 'boot_unjudged');
   return { question: first.question, again };
 }
-
-const plainExpectation: Expectation = {
-  nonce: NONCE,
-  mask: IMA_MASK,
-  requestedEntry: 0,
-  ak: ak.public,
-  akKey: ak.publicKey,
-  accepted: { hash: ['sha256'], encryption: ['ecc'], signing: ['ecdsa'] },
-  tpmPolicy: tpmPolicy('{"mask": "0x400"}'),
-  runtimePolicy: known,
-  violations: 'accept',
-};
 
 test('the same evidence, expectation and progress give the same result', () => {
   const agent = simulatedAgent({ ak, encAlg: 'ecc256', signAlg: 'ecdsa', transportKeyPem });
