@@ -10,9 +10,6 @@ import {
   policyFailed,
 } from './boot-verdict.ts';
 
-/** The PCRs that firmware, boot loaders and the kernel's start extend: 0 to 15 without IMA's. */
-export const MEASURED_BOOT_MASK = 0xfbff;
-
 /** What is expected of a boot. Plain data. */
 export type BootExpectation = {
   readonly reference: BootReference;

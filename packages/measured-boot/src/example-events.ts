@@ -1,6 +1,7 @@
 import { digestHex, type HashAlgorithm } from '@keylime/core/digest';
 import { type CoveredData, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import { VARIABLE_GUIDS } from '@keylime/event-log/guid';
+import { SEPARATED_PCRS } from './boot-pcrs.ts';
 import type { ExampleReference } from './example-reference.ts';
 import { AUTHORITIES, DECIDING_VARIABLES, type VariableRules, variableKey } from './example-variables.ts';
 import { inBank } from './reference-values.ts';
@@ -159,7 +160,7 @@ const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['8 EV_IPL', grubText],
   ['9 EV_IPL', grubFile],
   ['14 EV_IPL', shimVariable],
-  ...[0, 1, 2, 3, 4, 5, 6, 7].map((pcr): [string, Rule] => [`${pcr} EV_SEPARATOR`, separator]),
+  ...SEPARATED_PCRS.map((pcr): [string, Rule] => [`${pcr} EV_SEPARATOR`, separator]),
 ]);
 
 /** What is wrong with an event, if anything is. What the rest of the boot has to be compared with goes into `findings`. */

@@ -2,6 +2,7 @@ import type { HashAlgorithm } from '@keylime/core/digest';
 import { coveredData, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import type { VerifiedEventLog } from '@keylime/event-log/verify';
 import { closest } from './alternatives.ts';
+import { SEPARATED_PCRS } from './boot-pcrs.ts';
 import { digestWords, shown, violationBy } from './event-words.ts';
 import { type ExampleFindings, judgeEvent, knownDigests, separatorOf } from './example-events.ts';
 import { decodeExampleReference, type ExampleKernel, type ExampleReference } from './example-reference.ts';
@@ -10,7 +11,6 @@ import { linuxCommandLine, loadsWith } from './grub-command.ts';
 import type { BootViolation, MeasuredBootPolicy } from './policy.ts';
 import type { Digests } from './reference-values.ts';
 
-const SEPARATED_PCRS: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7];
 const GRUB_PCR = 8;
 
 /**

@@ -1,6 +1,7 @@
 import { digestHex, type HashAlgorithm } from '@keylime/core/digest';
 import { type CoveredData, coveredData, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import type { VerifiedEventLog } from '@keylime/event-log/verify';
+import { SEPARATED_PCRS } from './boot-pcrs.ts';
 import { digestWords, violationBy } from './event-words.ts';
 import type { BootViolation } from './policy.ts';
 import { inBank } from './reference-values.ts';
@@ -23,8 +24,6 @@ export type StrictBoot = {
   readonly unloggedActions: readonly string[];
 };
 
-/** The PCRs that firmware ends with a separator before it starts a boot loader. */
-const SEPARATED_PCRS: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7];
 /** Where only the firmware's own start measures: nothing is ever behind the separator. */
 const CLOSED_PCRS: readonly number[] = [0, 3, 6];
 

@@ -1,5 +1,6 @@
 import { pythonJson } from '@keylime/api/python-json';
 import { isJsonObject, parseJson } from '@keylime/core/json';
+import { BOOT_PCR_MASK } from '@keylime/measured-boot/boot-pcrs';
 import { decodeTpmPolicy, type TpmPolicy } from '@keylime/policies/tpm-policy';
 import { TenantError } from './tenant-error.ts';
 
@@ -26,17 +27,14 @@ export function readTpmPolicy(text: string): TpmPolicy {
 /** `policy` with PCR 10 among the PCRs to quote. */
 export const withImaPcr = (policy: TpmPolicy): TpmPolicy => ({ ...policy, mask: policy.mask | (1 << IMA_PCR) });
 
-/** PCRs 0 to 15 without IMA's: those of a boot. */
-const BOOT_MASK = 0xfbff;
-
 /**
  * `policy` with the PCRs of a boot among those to quote. [MUST] What they are to be is for the measured-boot policy to say:
  * values of them are refused, in words that suites of the field match.
  * @throws TenantError `policy_invalid`
  */
 export function withBootPcrs(policy: TpmPolicy): TpmPolicy {
-  const [pcr] = [...policy.pcrs.keys()].filter((one) => (BOOT_MASK >>> one) & 1).sort((a, b) => a - b);
-  if (pcr === undefined) return { ...policy, mask: policy.mask | BOOT_MASK };
+  const [pcr] = [...policy.pcrs.keys()].filter((one) => (BOOT_PCR_MASK >>> one) & 1).sort((a, b) => a - b);
+  if (pcr === undefined) return { ...policy, mask: policy.mask | BOOT_PCR_MASK };
   throw new TenantError(
     'policy_invalid',
     `WARNING: PCR ${pcr} is specified in "tpm_policy", but will in fact be used by measured boot. Please remove it from policy`,

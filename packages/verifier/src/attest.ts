@@ -2,12 +2,13 @@ import type { KeyObject } from 'node:crypto';
 import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { FailureEvent } from '@keylime/appraisal/event';
-import { type BootExpectation, MEASURED_BOOT_MASK } from '@keylime/appraisal/measured-boot';
+import type { BootExpectation } from '@keylime/appraisal/measured-boot';
 import { BOOT_AGGREGATE } from '@keylime/appraisal/measurement';
 import type { Progress } from '@keylime/appraisal/progress';
 import { isJsonObject } from '@keylime/core/json';
 import type { Keyring } from '@keylime/ima/keyring';
 import type { ImaExtendMode } from '@keylime/ima/replay';
+import { BOOT_PCR_MASK } from '@keylime/measured-boot/boot-pcrs';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
 import type { TpmtPublic } from '@keylime/tpm/public';
@@ -53,7 +54,7 @@ export function quotedMask(
   runtimePolicy: RuntimePolicy,
   measuredBoot?: BootExpectation,
 ): number {
-  const mask = tpmPolicy.mask | (measuredBoot === undefined ? 0 : MEASURED_BOOT_MASK);
+  const mask = tpmPolicy.mask | (measuredBoot === undefined ? 0 : BOOT_PCR_MASK);
   if (isEmptyPolicy(runtimePolicy) && (verificationKeys?.size ?? 0) === 0) return mask;
   const { digests, excludes } = runtimePolicy;
   const isNamed = digests.has(BOOT_AGGREGATE) || excludes.matches(BOOT_AGGREGATE);

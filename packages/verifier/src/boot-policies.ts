@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { type BootQuestion, type BootReference, type BootVerdict, policyFailed } from '@keylime/appraisal/boot-verdict';
 import { type BootExpectation, referenceChecksum } from '@keylime/appraisal/measured-boot';
 import { CodedError } from '@keylime/core/coded-error';
+import { BOOT_PCRS } from '@keylime/measured-boot/boot-pcrs';
 import { BUILT_IN_POLICIES } from '@keylime/measured-boot/built-in';
 import { isEmptyReference } from '@keylime/measured-boot/empty-reference';
 import type { ReferenceProblem } from '@keylime/measured-boot/policy';
@@ -91,7 +92,8 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
     byDefault: { rules: defaultRules, pcrs: defaultPcrs },
     expectation(given) {
       const reference = referenceOf(given);
-      return reference && { reference, pcrs: known.get(reference.rules) ?? ALL_PCRS, evaluate };
+      // A policy that is not there refuses every boot, whatever it would have looked at.
+      return reference && { reference, pcrs: known.get(reference.rules) ?? BOOT_PCRS, evaluate };
     },
     async problems(given) {
       const reference = referenceOf(given);
@@ -119,9 +121,6 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
     },
   };
 }
-
-/** A policy that is not there refuses every boot, whatever it would have looked at. */
-const ALL_PCRS: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15];
 
 const openPool = (modules: BootPolicyModules, limits: { readonly maxWaiting: number; readonly timeoutMs: number }) =>
   openThreadPool<BootPolicyTask>({

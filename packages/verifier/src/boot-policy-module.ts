@@ -1,11 +1,11 @@
-import { MEASURED_BOOT_MASK } from '@keylime/appraisal/measured-boot';
 import { isJsonObject } from '@keylime/core/json';
+import { BOOT_PCR_MASK } from '@keylime/measured-boot/boot-pcrs';
 import type { MeasuredBootPolicy } from '@keylime/measured-boot/policy';
 
 const POLICY_NAME = /^[\w.-]{1,64}$/;
 
 const isBootPcr = (pcr: unknown): boolean =>
-  typeof pcr === 'number' && Number.isInteger(pcr) && pcr >= 0 && pcr < 16 && ((MEASURED_BOOT_MASK >>> pcr) & 1) === 1;
+  typeof pcr === 'number' && Number.isInteger(pcr) && pcr >= 0 && pcr < 16 && ((BOOT_PCR_MASK >>> pcr) & 1) === 1;
 
 /** The policies that a module exports as `policies`. @throws TypeError that says what they lack */
 export function readPolicyModule(module: { readonly [name: string]: unknown }): readonly MeasuredBootPolicy[] {
