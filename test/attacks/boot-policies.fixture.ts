@@ -4,7 +4,7 @@ import type { BootViolation, MeasuredBootPolicy } from '@keylime/measured-boot/p
 
 const asked = new Set<unknown>();
 
-/** Throws, ends its thread, computes for ever, or answers once only, where the reference state says so; otherwise accepts. */
+/** Throws, now or later, ends its thread, computes for ever, promises, or answers once only, as its reference state says; otherwise accepts. */
 const moody: MeasuredBootPolicy = {
   name: 'moody',
   pcrs: [0, 4, 7],
@@ -20,6 +20,12 @@ const moody: MeasuredBootPolicy = {
     if (mood === 'good once' && asked.has(mood)) throw new Error('asked again');
     asked.add(mood);
     while (mood === 'loops');
+    if (mood === 'promises') return Promise.reject(new Error('broken')) as unknown as readonly BootViolation[];
+    if (mood === 'breaks later') {
+      setTimeout(() => {
+        throw new Error('late');
+      }, 20);
+    }
     return [];
   },
 };

@@ -58,6 +58,18 @@ for (const [mood, message] of [
   });
 }
 
+test('[MUST] a policy that answers with a promise has refused the boot; what it breaks later breaks nothing else', async () => {
+  const agent = await booted('promises');
+  await enrol(agent, 'moody', 'promises');
+  await assertRefused('promises', /moody failed: /);
+  const late = await booted('late');
+  await enrol(late, 'moody', 'breaks later');
+  await verifier.until('late', ({ attestation_count }) => attestation_count > 3);
+  const next = await booted('next');
+  await enrol(next, 'moody', 'good');
+  await verifier.until('next', ({ attestation_count }) => attestation_count > 0);
+});
+
 async function assertRefused(id: string, message: RegExp, why?: string): Promise<void> {
   const status = await verifier.until(id, ({ attestation_status }) => attestation_status === 'FAIL');
   assert.equal(status.last_event_id, 'measured_boot.policy_moody', why);

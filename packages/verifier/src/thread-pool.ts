@@ -51,13 +51,18 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
   function spawn(): Worker {
     const worker = new Worker(script, { workerData: data });
     worker.unref();
-    worker.on('exit', () => {
-      all.delete(worker);
-      const at = idle.indexOf(worker);
-      if (at !== -1) idle.splice(at, 1);
-    });
+    worker.on('exit', () => retire(worker));
+    // [MUST] Also between two tasks: what one left behind may throw later, and nobody else would hear of it but the process.
+    worker.on('error', () => retire(worker));
     all.add(worker);
     return worker;
+  }
+
+  /** The worker gets no further task. */
+  function retire(worker: Worker): void {
+    all.delete(worker);
+    const at = idle.indexOf(worker);
+    if (at !== -1) idle.splice(at, 1);
   }
 
   function give(worker: Worker, job: Job<Task>): void {
@@ -66,7 +71,7 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
     const limit = (ms: number) =>
       setTimeout(() => {
         finish();
-        all.delete(worker);
+        retire(worker);
         void worker.terminate();
         job.reject(new ThreadPoolError('task_timeout', `It took longer than ${ms} ms.`));
         next();
@@ -88,7 +93,7 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
     };
     const onBroken = (error: unknown) => {
       finish();
-      all.delete(worker);
+      retire(worker);
       const reason = error instanceof Error ? error.message : `exit ${error}`;
       job.reject(new ThreadPoolError('task_failed', `The thread broke: ${reason}`));
       next();
