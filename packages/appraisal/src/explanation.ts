@@ -78,17 +78,23 @@ function pathsOf(policy: RuntimePolicy, failures: readonly Unlisted[]): Readonly
   return found;
 }
 
-/** Index of the first entry of `path`. A name is searched for as bytes, and only lines that hold it are read. */
+/**
+ * Index of the first entry of `path`. A name is searched for as bytes, and only lines that hold it are read, each once,
+ * however often it stands there: a line may be as long as the list.
+ */
 function firstIndexOf(path: string, list: Uint8Array, firstEntry: number): number | undefined {
   const name = encodeUtf8(` ${path}`);
   const bytes = Buffer.from(list.buffer, list.byteOffset, list.length);
-  for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at + 1)) {
+  for (let from = 0; ; ) {
+    const at = bytes.indexOf(name, from);
+    if (at < 0) return undefined;
     const start = at === 0 ? 0 : bytes.lastIndexOf(NEWLINE, at - 1) + 1;
-    const end = bytes.indexOf(NEWLINE, at);
-    const parsed = parseImaLine(bytes.subarray(start, end < 0 ? bytes.length : end));
+    const newline = bytes.indexOf(NEWLINE, at);
+    const end = newline < 0 ? bytes.length : newline;
+    const parsed = parseImaLine(bytes.subarray(start, end));
     if (parsed.ok && parsed.value.path === path) return firstEntry + lineNumber(bytes, start);
+    from = end;
   }
-  return undefined;
 }
 
 const NEWLINE = 0x0a;
