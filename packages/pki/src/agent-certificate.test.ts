@@ -40,7 +40,7 @@ test('a new agent gets a self-signed certificate that verifies, for itself alone
     certificate.subjectAltName,
     'DNS:localhost, IP Address:10.0.0.5, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1',
   );
-  assert.equal(certificate.validToDate.getTime() - certificate.validFromDate.getTime(), 365 * DAY_MS);
+  assert.equal(certificate.validToDate.getTime() - NOW.getTime(), 365 * DAY_MS);
   assert.equal(NOW.getTime() - certificate.validFromDate.getTime(), DAY_MS, 'clocks may differ');
   assert.ok(certificate.checkPrivateKey(made.key));
   assert.equal(made.key.asymmetricKeyDetails?.namedCurve, 'prime256v1');

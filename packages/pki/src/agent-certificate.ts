@@ -115,7 +115,7 @@ async function selfSign(
     serialNumber: randomSerialHex(),
     subject: name,
     issuer: name,
-    ...validity(new Date(now.getTime() - EARLIER_MS), LIFETIME_DAYS),
+    ...validity(now, LIFETIME_DAYS, EARLIER_MS),
     publicKey,
     signingKey: signing,
     signingAlgorithm: signingAlgorithm(key),

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -116,6 +117,34 @@ test('a certificate that lacks a wanted name, or fits no key, is made again', as
   assert.equal((await ensureServerCertificate({ dir, names })).provision, 'renewed');
   const key = await findPrivateKey(join(dir, 'server-private.pem'));
   assert.ok(key && (await certificate(dir, 'server-cert.crt')).checkPrivateKey(key));
+});
+
+test('a peer whose clock is an hour behind takes the CA, its certificates and its CRL', async (t) => {
+  const dir = await emptyFolder(t);
+  const folder = { dir, now: () => SPRING };
+  await ensureCa(folder);
+  await ensureServerCertificate({ ...folder, names });
+  const verify = (secondsBehind: number) => {
+    const at = String(SPRING.getTime() / 1000 - secondsBehind);
+    const files = [
+      '-CAfile',
+      join(dir, 'cacert.crt'),
+      '-CRLfile',
+      join(dir, 'cacrl.pem'),
+      join(dir, 'server-cert.crt'),
+    ];
+    return spawnSync('openssl', ['verify', '-attime', at, '-crl_check', ...files], { encoding: 'utf8' });
+  };
+  assert.match(verify(3_600).stdout, /server-cert\.crt: OK/);
+  assert.match(verify(3_601).stderr, /certificate is not yet valid/);
+});
+
+test('a certificate does not begin before its CA', async (t) => {
+  const folder = await pythonFolder(t, new Date('2026-08-04T00:00:00Z'));
+  const ca = await certificate(folder.dir, 'cacert.crt');
+  const atBirth = { ...folder, now: () => ca.validFromDate };
+  await ensureCertificate(atBirth, { name: 'alice', purposes: ['clientAuth'], names: subjectNames(['alice']) });
+  assert.equal((await certificate(folder.dir, 'alice-cert.crt')).validFrom, ca.validFrom);
 });
 
 test('no certificate outlives its CA, and an expired CA is refused', async (t) => {

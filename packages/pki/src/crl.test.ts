@@ -22,7 +22,8 @@ test('what is issued is read, as the X.509 library reads it', async () => {
   ];
   const issued = await issueCrl({ issuer, revoked, number: 300n, now, nextUpdate });
   const crl = decodeCrl(Buffer.from(issued.rawData));
-  assert.deepEqual([crl.thisUpdate, crl.nextUpdate, crl.number], [now, nextUpdate, 300n]);
+  const anHourAgo = new Date(now.getTime() - 3_600_000);
+  assert.deepEqual([crl.thisUpdate, crl.nextUpdate, crl.number], [anHourAgo, nextUpdate, 300n]);
   assert.deepEqual(
     crl.revoked.map(({ serial, revokedAt, reason }) => ({ serial, revokedAt, ...(reason && { reason }) })),
     revoked,

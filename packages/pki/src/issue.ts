@@ -11,6 +11,8 @@ export type Purpose = 'serverAuth' | 'clientAuth';
 export type Issuer = { readonly certificate: X509Certificate; readonly key: KeyObject };
 
 const DAY_MS = 86_400_000;
+/** What is issued holds from an hour ago: peers whose clocks are behind take it at once. */
+const EARLIER_MS = 3_600_000;
 const CRL_NUMBER = '2.5.29.20';
 const CURVES: { readonly [opensslName: string]: string } = {
   prime256v1: 'P-256',
@@ -52,8 +54,8 @@ export async function issueCaCertificate(
 }
 
 /**
- * A certificate for `key`, good for `purposes` and nothing else, signed by `issuer`. It ends no later than the issuer's own
- * certificate.
+ * A certificate for `key`, good for `purposes` and nothing else, signed by `issuer`. It begins no earlier and ends no later
+ * than the issuer's own certificate.
  */
 export async function issueCertificate(request: {
   readonly issuer: Issuer;
@@ -73,7 +75,7 @@ export async function issueCertificate(request: {
     serialNumber: serialHex(request.serial),
     subject: distinguishedName(options, request.commonName),
     issuer: ca.subjectName,
-    notBefore,
+    notBefore: new Date(Math.max(notBefore.getTime(), ca.notBefore.getTime())),
     notAfter: new Date(Math.min(notAfter.getTime(), ca.notAfter.getTime())),
     publicKey,
     signingKey: await signingKey(issuer.key),
@@ -124,7 +126,7 @@ export async function issueCrl(request: {
   const ca = certificateOf(request.issuer);
   return x509.X509CrlGenerator.create({
     issuer: ca.subjectName,
-    thisUpdate: request.now,
+    thisUpdate: earlier(request.now, EARLIER_MS),
     nextUpdate: request.nextUpdate,
     signingAlgorithm: signingAlgorithm(request.issuer.key),
     signingKey: await signingKey(request.issuer.key),
@@ -141,11 +143,17 @@ export async function issueCrl(request: {
 const certificateOf = ({ certificate }: Issuer): x509.X509Certificate =>
   new x509.X509Certificate(Uint8Array.from(certificate.raw));
 
-/** `days` days from `now`, in whole seconds as certificates have them. */
-export function validity(now: Date, days: number): { readonly notBefore: Date; readonly notAfter: Date } {
-  const seconds = Math.floor(now.getTime() / 1000) * 1000;
-  return { notBefore: new Date(seconds), notAfter: new Date(seconds + days * DAY_MS) };
-}
+/** To `days` days from `now`, and from `earlierMs` before it, in whole seconds as certificates have them. */
+export const validity = (
+  now: Date,
+  days: number,
+  earlierMs = EARLIER_MS,
+): { readonly notBefore: Date; readonly notAfter: Date } => ({
+  notBefore: earlier(now, earlierMs),
+  notAfter: earlier(now, -days * DAY_MS),
+});
+
+const earlier = (now: Date, byMs: number): Date => new Date(Math.floor(now.getTime() / 1000) * 1000 - byMs);
 
 /** Alternative names as the extension, host names first. */
 export const subjectAlternativeNames = (names: SubjectNames): x509.SubjectAlternativeNameExtension =>
