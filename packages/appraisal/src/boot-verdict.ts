@@ -43,7 +43,9 @@ export type BootFailure =
     }
   | ({ readonly kind: 'measured_boot_policy_violated' } & JudgedBy & BootViolation)
   /** The policy itself went wrong: it threw, took too long, or answered something that is no answer. */
-  | ({ readonly kind: 'measured_boot_policy_failed'; readonly problem: string } & JudgedBy);
+  | ({ readonly kind: 'measured_boot_policy_failed'; readonly problem: string } & JudgedBy)
+  /** Log and reference state took longer than a boot may take: a check that did not run is a failure. */
+  | ({ readonly kind: 'measured_boot_judged_too_slowly'; readonly problem: string } & JudgedBy);
 
 type JudgedBy = { readonly rules: string; readonly checksum: string };
 
@@ -87,6 +89,12 @@ function bootFailures(
 /** The policy of this boot gave no answer, for the reason `problem`. */
 export const policyFailed = ({ rules, checksum }: BootReference, problem: string): BootFailure => ({
   kind: 'measured_boot_policy_failed',
+  ...{ rules, checksum, problem },
+});
+
+/** Nobody waits longer for the judgement of this boot, for the reason `problem`. */
+export const judgedTooSlowly = ({ rules, checksum }: BootReference, problem: string): BootFailure => ({
+  kind: 'measured_boot_judged_too_slowly',
   ...{ rules, checksum, problem },
 });
 

@@ -202,6 +202,12 @@ export function failureEvent(failure: Failure): FailureEvent {
         `Measured-boot policy ${failure.rules} failed: ${failure.problem}`,
         judgedBy(failure, `policy evaluation failed: ${failure.problem}`),
       );
+    case 'measured_boot_judged_too_slowly':
+      return mild(
+        'measured_boot.evaluation_timeout',
+        `The boot could not be judged by measured-boot policy ${failure.rules}: ${failure.problem}`,
+        judgedBy(failure, failure.problem),
+      );
 
     case 'ima_list_missing':
       return mild('pcr_validation.unused_pcr_10', 'PCR 10 is quoted but the agent sent no measurement list');

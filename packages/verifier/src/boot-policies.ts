@@ -1,7 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type BootQuestion, type BootReference, type BootVerdict, policyFailed } from '@keylime/appraisal/boot-verdict';
+import {
+  type BootFailure,
+  type BootQuestion,
+  type BootReference,
+  type BootVerdict,
+  judgedTooSlowly,
+  policyFailed,
+} from '@keylime/appraisal/boot-verdict';
 import { type BootExpectation, referenceChecksum } from '@keylime/appraisal/measured-boot';
 import { CodedError } from '@keylime/core/coded-error';
 import { BOOT_PCRS } from '@keylime/measured-boot/boot-pcrs';
@@ -19,7 +26,7 @@ export type BootPolicies = {
   readonly expectation: (reference: GivenReference) => BootExpectation | undefined;
   /** What the policy that it is for has against a reference state, in words. @throws ThreadPoolError */
   readonly problems: (reference: GivenReference) => Promise<readonly string[]>;
-  /** @throws ThreadPoolError if a policy of ours took too long or too many boots wait; for another, that is a failure of it. */
+  /** [MUST] One that takes too long is a failure of the boot. @throws ThreadPoolError if too many wait, or a thread of ours broke */
   readonly judge: (question: BootQuestion, asker: Asker) => Promise<BootVerdict>;
   /** The policy that judges where none is named, and the PCRs that it relies on. */
   readonly byDefault: { readonly rules: string; readonly pcrs: readonly number[] };
@@ -83,9 +90,12 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
     return { rules: name, text: said, checksum: referenceChecksum(name, said), edition };
   };
 
-  /** Whether that a task was not done is for the policy that it was for to answer. */
-  const isFaultOf = (rules: string, error: unknown): error is ThreadPoolError =>
-    isOfModule(rules) && error instanceof ThreadPoolError && error.code !== 'pool_full';
+  /** What it means for a boot that a thread did not judge it; `undefined` where that is a fault of ours. */
+  function failureOf(reference: BootReference, error: unknown): BootFailure | undefined {
+    if (!(error instanceof ThreadPoolError) || error.code === 'pool_full') return undefined;
+    if (isOfModule(reference.rules)) return policyFailed(reference, error.message);
+    return error.code === 'task_timeout' ? judgedTooSlowly(reference, error.message) : undefined;
+  }
 
   return {
     has: (rules) => known.has(rules),
@@ -103,7 +113,9 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
         const found = await poolOf(rules, 'agent').run<readonly ReferenceProblem[]>({ kind: 'check', reference });
         return found.map(({ path: where, message }) => (where === '' ? message : `${where}: ${message}`));
       } catch (error) {
-        if (isFaultOf(rules, error)) return [`measured-boot policy ${rules} failed: ${error.message}`];
+        if (error instanceof Error && failureOf(reference, error) !== undefined) {
+          return [`measured-boot policy ${rules} failed: ${error.message}`];
+        }
         throw error;
       }
     },
@@ -112,8 +124,9 @@ export async function openBootPolicies(settings: BootPolicySettings): Promise<Bo
       try {
         return await poolOf(reference.rules, asker).run<BootVerdict>({ kind: 'judge', question });
       } catch (error) {
-        if (!isFaultOf(reference.rules, error)) throw error;
-        return { key: question.key, failures: [policyFailed(reference, error.message)] };
+        const failure = failureOf(reference, error);
+        if (failure === undefined) throw error;
+        return { key: question.key, failures: [failure] };
       }
     },
     async close() {

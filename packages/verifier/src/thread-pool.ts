@@ -70,12 +70,17 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
     // A worker that computes for too long cannot be told to stop: it is replaced.
     const limit = (ms: number) =>
       setTimeout(() => {
-        finish();
-        retire(worker);
-        void worker.terminate();
-        job.reject(new ThreadPoolError('task_timeout', `It took longer than ${ms} ms.`));
-        next();
+        // This thread may have been busy, and the answer be there: it is read before the next step.
+        setImmediate(() => {
+          if (isFinished) return;
+          finish();
+          retire(worker);
+          void worker.terminate();
+          job.reject(new ThreadPoolError('task_timeout', `It took longer than ${ms} ms.`));
+          next();
+        });
       }, ms);
+    let isFinished = false;
     let timer = limit(started.has(worker) ? taskTimeoutMs : START_TIMEOUT_MS);
     const onMessage = (message: { id: number; result?: unknown; error?: string } | 'started') => {
       if (message === 'started') {
@@ -99,6 +104,7 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
       next();
     };
     const finish = () => {
+      isFinished = true;
       clearTimeout(timer);
       worker.off('message', onMessage).off('error', onBroken).off('exit', onBroken);
     };

@@ -61,7 +61,7 @@ export const verifierOptions = {
     10,
     0.1,
     3600,
-    'Seconds that a measured-boot policy may take for one boot; one of `measured_boot_imports` that takes longer has refused it.',
+    'Seconds that a measured-boot policy may take for one boot; one that takes longer has refused it.',
   ),
   measured_boot_evaluate: choice(
     ['once', 'always'],
