@@ -49,6 +49,17 @@ test('every entry number up to the count gives the list from there, and a larger
   list.close();
 });
 
+test('entries are counted as far as they are whole, also after the list grew or was replaced', async () => {
+  const { path, list } = listOf(`${entries(0, 300)}10 half`);
+  assert.equal(await list.countEntries(), 300);
+  appendFileSync(path, ` a line\n${entries(301, 303)}`);
+  assert.equal(await list.countEntries(), 303);
+  writeFileSync(`${path}-next`, entries(0, 2));
+  renameSync(`${path}-next`, path);
+  assert.equal(await list.countEntries(), 2);
+  list.close();
+});
+
 test('entries appended between two readings are seen, wherever the reading starts', async () => {
   const { path, list } = listOf(entries(0, 3));
   assert.equal(textOf(await list.readFrom(0)), entries(0, 3));

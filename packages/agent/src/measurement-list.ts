@@ -29,6 +29,8 @@ export type MeasurementList = {
    * @throws an `Error` with a system `code` if an open list cannot be read; AgentError `list_position_unknown`.
    */
   readonly readFrom: (from: number) => Promise<ListPart | undefined>;
+  /** How many entries there were since the boot, those that were removed meanwhile among them. Otherwise as `readFrom`. */
+  readonly countEntries: () => Promise<number | undefined>;
   readonly close: () => void;
 };
 
@@ -59,19 +61,23 @@ export function openMeasurementList(
   };
   let list = open();
 
-  const readFrom = async (from: number): Promise<ListPart | undefined> => {
+  const scanned = async (): Promise<OpenList | undefined> => {
     if (list?.isReplaced()) {
       list.retire();
       list = undefined;
     }
     list ??= open();
-    if (list === undefined) return undefined;
-    await list.scan(() => nextTurn());
-    return partOf(list, from <= list.entries ? from : 0);
+    await list?.scan(() => nextTurn());
+    return list;
   };
 
   return {
-    readFrom: (from) => one(() => readFrom(from)),
+    readFrom: (from) =>
+      one(async () => {
+        const current = await scanned();
+        return current && partOf(current, from <= current.entries ? from : 0);
+      }),
+    countEntries: () => one(async () => (await scanned())?.entries),
     close: () => {
       list?.retire();
       list = undefined;

@@ -36,7 +36,6 @@ function serve(overrides: Partial<AgentServices> = {}) {
         asked.push(`list ${from}`);
         return { firstEntry: from, content: { kind: 'text', text: '10 aa\n' } };
       },
-      close: () => {},
     },
     bootLog: { read: () => Buffer.from('boot'), close: () => {} },
     bootstrap: {
@@ -89,7 +88,7 @@ test('an integrity quote carries the list, read after the quote, and the boot lo
 });
 
 test('what is not asked for or cannot be opened is left out', async () => {
-  const { get } = serve({ measurementList: { readFrom: async () => undefined, close: () => {} } });
+  const { get } = serve({ measurementList: { readFrom: async () => undefined } });
   const { json } = await get('/v2.6/quotes/integrity?nonce=a&mask=400&partial=1');
   assert.deepEqual(Object.keys(json.results), ['quote', 'hash_alg', 'enc_alg', 'sign_alg']);
 });
@@ -105,7 +104,7 @@ test('a list in pieces gives the same JSON as a list in one text', async () => {
     })(),
     release: released.resolve,
   };
-  const { get } = serve({ measurementList: { readFrom: async () => ({ firstEntry: 0, content }), close: () => {} } });
+  const { get } = serve({ measurementList: { readFrom: async () => ({ firstEntry: 0, content }) } });
   const { json } = await get(`/v2.6/quotes/integrity?${INTEGRITY}`);
   assert.equal(json.results.ima_measurement_list, text + text);
   assert.equal(json.results.ima_measurement_list_entry, 0);
@@ -153,7 +152,7 @@ test('a fault of TPM or list is a 500 that says nothing of its cause', async () 
   const first = serve({ attester: failing });
   assert.deepEqual((await first.get('/v2.6/quotes/identity?nonce=a')).json, expected);
   assert.deepEqual((await first.get(`/v2.6/quotes/integrity?${INTEGRITY}`)).json, expected);
-  const list = { readFrom: async () => Promise.reject(new Error('EIO')), close: () => {} };
+  const list = { readFrom: async () => Promise.reject(new Error('EIO')) };
   assert.deepEqual((await serve({ measurementList: list }).get(`/v2.6/quotes/integrity?${INTEGRITY}`)).json, expected);
 });
 

@@ -36,7 +36,7 @@ export type AgentServices = {
   readonly attester: Attester;
   /** PEM SubjectPublicKeyInfo of the payload key: exactly the text that PCR 16 is extended with. */
   readonly payloadKeyPem: string;
-  readonly measurementList: MeasurementList;
+  readonly measurementList: Pick<MeasurementList, 'readFrom'>;
   readonly bootLog: BootLog;
   readonly bootstrap: Bootstrap;
   readonly revocations: Pick<Revocations, 'offer'>;
@@ -69,7 +69,7 @@ function versionRoutes(app: FastifyInstance, apiVersion: AgentApiVersion, servic
   const encAlg = encAlgName(attester.encAlg, apiVersion);
 
   const quote = async (request: QuoteRequest): Promise<QuoteResults> => ({
-    quote: await attester.quote(request),
+    quote: await attester.quote({ nonce: request.nonce, mask: request.mask, bindingPublicKeyPem: payloadKeyPem }),
     hash_alg: attester.hashAlg,
     enc_alg: encAlg,
     sign_alg: attester.signAlg,

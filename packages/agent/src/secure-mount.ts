@@ -49,6 +49,10 @@ export function mountOf(
   return found && { ...found, isMountPoint: found.mountPoint === folder };
 }
 
+/** Where payloads are, below `keylime_dir`. */
+export const secureFolderOf = async (keylimeDir: string): Promise<string> =>
+  path.join(await realpath(keylimeDir), 'secure');
+
 /**
  * The folder `secure` of `keylime_dir`, in memory, so that no secret of a payload reaches a disk [MUST]. A tmpfs that is
  * mounted there is used as it is; so is the folder if all of `keylime_dir` is on a tmpfs; otherwise root mounts one. It
@@ -67,7 +71,7 @@ export async function openSecureMount(options: {
   readonly readMounts?: () => Promise<string>;
 }): Promise<string> {
   const { size, runAs, isRoot, log, readMounts = () => readFile('/proc/self/mountinfo', 'utf8') } = options;
-  const folder = path.join(await realpath(options.keylimeDir), 'secure');
+  const folder = await secureFolderOf(options.keylimeDir);
   await makeFolder(folder, log);
   await using place = await holdFolder(folder);
   const mount = mountOf(folder, parseMountInfo(await readMounts()));

@@ -8,16 +8,14 @@ import { AgentError } from './agent-error.ts';
 import { checkPayloadSettings } from './payload.ts';
 import { type TpmSettings, tpmSettings } from './tpm-settings.ts';
 
-/** Everything that can be told from the configuration alone, so that `--check` finds it too. @throws AgentError */
-export async function checkSettings(
-  config: AgentConfig,
-  log: Log,
-  tcti: string | undefined,
-): Promise<{
+export type CheckedSettings = {
   readonly settings: TpmSettings;
   readonly servedVersions: NonEmpty<AgentApiVersion>;
   readonly registrarVersions: NonEmpty<ApiVersion>;
-}> {
+};
+
+/** Everything that can be told from the configuration alone, so that `--check` finds it too. @throws AgentError */
+export async function checkSettings(config: AgentConfig, log: Log, tcti: string | undefined): Promise<CheckedSettings> {
   const folder = await stat(config.keylime_dir).catch(() => undefined);
   if (!folder?.isDirectory()) {
     throw new AgentError(

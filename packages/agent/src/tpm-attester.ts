@@ -1,5 +1,7 @@
 import type { Log } from '@keylime/service/log';
 import type { Ak } from '@keylime/tpm/ak';
+import { activeBanks, signingAlgorithms } from '@keylime/tpm/capabilities';
+import { certify } from '@keylime/tpm/iak';
 import { flush, type TpmObject } from '@keylime/tpm/object';
 import { encryptionAlgorithm } from '@keylime/tpm/public';
 import { quotePcrs } from '@keylime/tpm/quote-device';
@@ -8,7 +10,7 @@ import type { Tpm } from '@keylime/tpm/tpm';
 import { TransportError } from '@keylime/tpm/transport/transport';
 import type { AgentData } from './agent-data.ts';
 import { AgentError } from './agent-error.ts';
-import type { Attester } from './attester.ts';
+import type { PushAttester } from './attester.ts';
 import { closeKeys, type OpenKeys, openEk, openKeys } from './tpm-keys.ts';
 import type { TpmSettings } from './tpm-settings.ts';
 
@@ -18,7 +20,7 @@ const TPM_RC_REFERENCE_H0 = 0x910;
 /** What registration needs of the TPM. */
 export type IdentityKeys = { readonly tpm: Tpm; readonly ek: TpmObject; readonly ak: Ak };
 
-export type TpmAttester = Attester & {
+export type TpmAttester = PushAttester & {
   /** Runs `use` with the EK in the TPM, and flushes it afterwards. */
   readonly withIdentityKeys: <T>(use: (keys: IdentityKeys) => Promise<T>) => Promise<T>;
   readonly close: () => Promise<void>;
@@ -29,16 +31,14 @@ type Open = { readonly tpm: Tpm; readonly ak: Ak };
 /**
  * Quotes with the keys of `first`. If the connection to the TPM is lost, or the TPM was restarted and forgot the AK, it is
  * opened anew and the same AK loaded (`kept`): the quote under way is made again once, then it fails and the next one tries.
- * @param options.payloadKeyPem text that is bound to PCR 16.
  */
 export function tpmAttester(options: {
   readonly settings: TpmSettings;
   readonly first: OpenKeys;
   readonly kept: AgentData;
-  readonly payloadKeyPem: string;
   readonly log: Log;
 }): TpmAttester {
-  const { settings, first, kept, payloadKeyPem, log } = options;
+  const { settings, first, kept, log } = options;
   // One opening at a time, shared by all who wait for it.
   let opening: Promise<Open> | undefined = Promise.resolve(first);
   let akHandle = first.ak.handle;
@@ -99,8 +99,14 @@ export function tpmAttester(options: {
     signAlg: settings.ak.signing,
     encAlg: encryptionAlgorithm(first.ak.public),
     akHandle: () => akHandle,
-    quote: ({ nonce, mask }) =>
-      withTpm(({ tpm, ak }) => quotePcrs(tpm, { ak, nonce, mask, bindingPublicKeyPem: payloadKeyPem })),
+    quote: (request) => withTpm(({ tpm, ak }) => quotePcrs(tpm, { ak, ...request })),
+    certifyAk: (qualifyingData) => withTpm(({ tpm, ak }) => certify(tpm, { object: ak, signer: ak, qualifyingData })),
+    abilities: () =>
+      withTpm(async ({ tpm, ak }) => ({
+        banks: await activeBanks(tpm),
+        signing: await signingAlgorithms(tpm),
+        ak,
+      })),
     withIdentityKeys: (use) =>
       withTpm(async ({ tpm, ak }) => {
         const ek = takeFirstEk(tpm) ?? (await openEk(tpm, settings));

@@ -40,6 +40,7 @@ function kernel(text: string) {
     },
     remove: () => writeFileSync(`${path}_staged`, ''),
     trim: (count: number) => writeFileSync(path, `${readFileSync(path, 'utf8').split('\n').slice(count).join('\n')}`),
+    count: () => list.countEntries(),
     async read(from: number) {
       const part = await list.readFrom(from);
       assert.ok(part?.content.kind === 'text');
@@ -56,6 +57,16 @@ test('staged records are still in the list, and stay in it when new ones come', 
   measure(entries(5, 7));
   assert.deepEqual(await read(5), [5, entries(5, 7)]);
   assert.deepEqual(await read(0), [0, entries(0, 7)]);
+});
+
+test('records that were removed are counted, and counting them is enough to number those that come', async () => {
+  const { count, measure, trim, read } = kernel(entries(0, 5));
+  assert.equal(await count(), 5);
+  trim(4);
+  measure(entries(5, 7));
+  assert.equal(await count(), 7);
+  trim(2);
+  assert.deepEqual(await read(6), [6, entries(6, 7)]);
 });
 
 test('a verifier that keeps up notices nothing when records are removed', async () => {

@@ -28,7 +28,7 @@ export function openTrimmedList(
   const one = exclusive();
   let position: ListPosition | undefined;
 
-  const readFrom = async (from: number): Promise<ListPart | undefined> => {
+  const readPosition = async () => {
     const records = await readRecords(path).catch((cause: unknown) => {
       unreadable(cause);
       return undefined;
@@ -46,12 +46,22 @@ export function openTrimmedList(
     const before = position;
     position = located.position;
     if (before?.nextEntry !== position.nextEntry) await kept.write(position);
-    const { removed } = located;
-    const firstEntry = from >= removed && from <= position.nextEntry ? from : removed;
+    return { records, removed: located.removed, entries: position.nextEntry };
+  };
+
+  const readFrom = async (from: number): Promise<ListPart | undefined> => {
+    const list = await readPosition();
+    if (list === undefined) return undefined;
+    const { records, removed, entries } = list;
+    const firstEntry = from >= removed && from <= entries ? from : removed;
     const text = decodeUtf8(records.subarray(lineOffset(records, firstEntry - removed)));
     return { firstEntry, content: { kind: 'text', text } };
   };
-  return { readFrom: (from) => one(() => readFrom(from)), close: () => {} };
+  return {
+    readFrom: (from) => one(() => readFrom(from)),
+    countEntries: () => one(async () => (await readPosition())?.entries),
+    close: () => {},
+  };
 }
 
 /** Staged and current records as they were at one moment: staging moves them from one file to the other. */

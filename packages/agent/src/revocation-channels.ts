@@ -1,0 +1,70 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { AgentId } from '@keylime/core/agent-id';
+import type { AgentConfig } from '@keylime/service/config';
+import type { Log } from '@keylime/service/log';
+import type { BuiltInAction } from './built-in-actions.ts';
+import type { NatsSubscription } from './nats-revocations.ts';
+import { UNZIPPED } from './payload-files.ts';
+import { openRevocations, type Revocations } from './revocations.ts';
+import { subscribeToRevocations } from './zmq-revocations.ts';
+
+/** What is done about revocations, as the settings say. */
+export function openConfiguredRevocations(
+  config: AgentConfig,
+  options: { readonly builtIn: readonly BuiltInAction[]; readonly secureFolder: string; readonly log: Log },
+): Promise<Revocations> {
+  const { builtIn, secureFolder, log } = options;
+  return openRevocations({
+    certificatePaths: [config.revocation_cert, ...config.revocation_verifier_certs],
+    actions: {
+      names: config.revocation_actions,
+      installedFolder: config.revocation_actions_dir,
+      payloadFolder: path.join(secureFolder, UNZIPPED),
+      allowPayloadActions: config.allow_payload_revocation_actions,
+      workFolder: config.keylime_dir,
+      timeoutSeconds: config.revocation_action_timeout,
+    },
+    builtIn,
+    log,
+  });
+}
+
+/** Whether anything is subscribed to: revocations can come without this agent listening. */
+export const subscribesToRevocations = (config: AgentConfig): boolean =>
+  config.enable_revocation_notifications || config.revocation_nats_url.length > 0;
+
+/** Subscribes to what the settings name: ZeroMQ, NATS, both, or nothing. Connects in the background, again and again. */
+export async function openSubscriptions(
+  config: AgentConfig,
+  options: { readonly agentId: AgentId; readonly revocations: Revocations; readonly log: Log },
+): Promise<AsyncDisposable> {
+  const { agentId, revocations, log } = options;
+  const opened = new AsyncDisposableStack();
+  if (config.enable_revocation_notifications) {
+    const { revocation_notification_ip: host, revocation_notification_port: port } = config;
+    const subscription = subscribeToRevocations({ host, port, revocations, log });
+    opened.defer(() => subscription.close());
+  }
+  if (config.revocation_nats_url.length > 0) {
+    // Loaded only where it is used: the library is large.
+    const { consumeRevocations } = await import('./nats-revocations.ts');
+    const subscription = consumeRevocations(natsSubscription(config, agentId), revocations, log);
+    opened.defer(() => subscription.close());
+  }
+  return opened;
+}
+
+function natsSubscription(config: AgentConfig, agentId: AgentId): NatsSubscription {
+  return {
+    agentId,
+    stream: config.revocation_nats_stream,
+    subject: config.revocation_nats_subject,
+    connection: async () => ({
+      servers: config.revocation_nats_url,
+      name: `keylime agent ${agentId}`,
+      credentials: config.revocation_nats_credentials && (await readFile(config.revocation_nats_credentials, 'utf8')),
+      tls: { trustedCas: await Promise.all(config.revocation_nats_ca.map((file) => readFile(file, 'utf8'))) },
+    }),
+  };
+}
