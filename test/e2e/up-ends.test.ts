@@ -84,3 +84,25 @@ for (const [how, end] of [
     }
   });
 }
+
+test('kill -9 leaves no program of npm run up behind, and nothing in memory', async () => {
+  const parent = mkdtempSync(join(tmpdir(), 'up-ends-'));
+  const folder = join(parent, 'trial');
+  const child = await startUp(folder, 'Enrolled');
+  try {
+    const keylimeDirs = keylimeDirsOf(folder);
+    assert.notDeepEqual(keylimeDirs, []);
+    const exited = once(child, 'exit');
+    // The program itself and whoever stands between it and npm: none of them can do anything any more.
+    const own = processesOf(folder).filter((pid) => /\0up\0|packages\/up\//.test(readIfThere(`/proc/${pid}/cmdline`)));
+    for (const pid of own) process.kill(pid, 'SIGKILL');
+    await exited;
+    const deadline = Date.now() + END_WITHIN_MS;
+    const left = () => [...processesOf(folder), ...keylimeDirs.filter(existsSync)];
+    while (left().length > 0 && Date.now() < deadline) await sleep(50);
+    assert.deepEqual(left(), []);
+  } finally {
+    for (const pid of processesOf(folder)) process.kill(pid, 'SIGKILL');
+    rmSync(parent, { recursive: true, force: true });
+  }
+});

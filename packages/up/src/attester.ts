@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from '@keylime/service/free-port';
 import type { Boot } from '@keylime/software-tpm/boot';
+import type { Guard } from './guard.ts';
 import { listens } from './listens.ts';
 import type { Machine } from './machine.ts';
 import { execute, programOf, type Service, startService } from './process.ts';
@@ -33,6 +34,7 @@ export type AttesterOptions = {
   readonly verifier?: number;
   /** Told if the agent ends by itself. */
   readonly broken: (reason: Error) => void;
+  readonly guard?: Guard;
 };
 
 /** A tmpfs on Linux. */
@@ -46,6 +48,7 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
   await Promise.all(makers);
   // The agent keeps payloads in memory, and only root could mount some.
   const keylimeDir = await mkdtemp(join(existsSync(MEMORY) ? MEMORY : tmpdir(), `keylime-up-${machine.name}-`));
+  options.guard?.removes(keylimeDir);
   opened.defer(() => rm(keylimeDir, { recursive: true, force: true }));
   opened.defer(() => forgetSecrets(keylimeDir));
   const port = await freePort();

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
 import { type Attester, startAttester } from './attester.ts';
+import { openGuard } from './guard.ts';
 import { startMachine } from './machine.ts';
 import { type Payload, preparePayload, writeCaSettings } from './payload.ts';
 import { execute, programOf } from './process.ts';
@@ -35,6 +36,8 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
   const { folder, machines: names, verifiers = 1, say } = options;
   await rm(folder, { recursive: true, force: true });
   await using opened = new AsyncDisposableStack();
+  const guard = openGuard();
+  opened.defer(guard.close);
   const { promise: broken, resolve } = Promise.withResolvers<Error>();
 
   say(`Making ${names.length} machines with software TPMs, a registrar, a verifier and a CA`);
@@ -54,7 +57,7 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
     writeBootReference(machines[0]?.bootLog ?? '', bootReference),
     ...machines.map((machine, n) => {
       const verifier = Math.floor((n * verifiers) / names.length);
-      const started = startAttester(site, machine, { id: agentIdOf(n), verifier, broken: resolve });
+      const started = startAttester(site, machine, { id: agentIdOf(n), verifier, broken: resolve, guard });
       return started.then(kept(opened));
     }),
   );
