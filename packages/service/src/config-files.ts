@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { codeOf } from '@keylime/core/coded-error';
-import { parse as parseToml, TomlError } from 'smol-toml';
+import type * as SmolToml from 'smol-toml';
 import { type ConfigProblem, DEFAULT_SECTION, type Origin, parseIni } from './ini.ts';
 
 /** Where configuration comes from. Programs pass `process.env`; tests pass folders of their own as roots. */
@@ -167,10 +168,13 @@ function readText(file: string, report: Report): string | undefined {
 
 const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
 
+const tomlReader = (): typeof SmolToml => createRequire(import.meta.url)('smol-toml');
+
 function applyToml(file: string, text: string, written: Map<string, Written>, report: Report): void {
+  const { parse, TomlError } = tomlReader(); // late: only agents may have settings in TOML
   let document: Record<string, unknown>;
   try {
-    document = parseToml(text.replace(/^\uFEFF/, ''));
+    document = parse(text.replace(/^\uFEFF/, ''));
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
     const reason = error.message.split('\n')[0] ?? '';

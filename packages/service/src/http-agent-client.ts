@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { connect as connectPlain, type Socket } from 'node:net';
 import { createSecureContext, type SecureContext } from 'node:tls';
-import { Client } from 'undici';
+import type { Client as UndiciClient } from 'undici';
 import type { ClientCertificate, HttpClient } from './http-client.ts';
 import { asHttpClientError, HttpClientError } from './http-client-error.ts';
 import { authority } from './http-endpoint.ts';
@@ -13,6 +13,7 @@ import {
   WITHOUT_OWN_TIMEOUTS,
 } from './http-exchange.ts';
 import { connectPinned, type PinnedSession } from './pinned-connection.ts';
+import { Client } from './undici.ts';
 
 export type AgentClientsOptions = ExchangeLimits & {
   /** Shown to agents that speak TLS. */
@@ -58,7 +59,7 @@ type Family = {
   closed: boolean;
 };
 
-type Connection = { readonly client: Client; busy: number; used: boolean; failed: boolean };
+type Connection = { readonly client: UndiciClient; busy: number; used: boolean; failed: boolean };
 
 /**
  * Clients of many agents with one client certificate: pinned TLS (`connectPinned`), kept-alive connections up to a limit,

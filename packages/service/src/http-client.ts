@@ -1,10 +1,11 @@
 import { checkServerIdentity } from 'node:tls';
-import { buildConnector, Pool } from 'undici';
+import type { buildConnector as Connector } from 'undici';
 import { HttpClientError } from './http-client-error.ts';
 import { authority } from './http-endpoint.ts';
 import { exchange, type HttpAnswer, type HttpRequest, WITHOUT_OWN_TIMEOUTS } from './http-exchange.ts';
 import { keepFirstError } from './pinned-connection.ts';
 import { requirePems } from './tls.ts';
+import { buildConnector, Pool } from './undici.ts';
 
 /** A client certificate with its key. */
 export type ClientCertificate = {
@@ -69,7 +70,7 @@ export function openServerClient(options: ServerClientOptions): HttpClient {
   };
 }
 
-function tlsOptions(options: ServerClientOptions): buildConnector.BuildOptions {
+function tlsOptions(options: ServerClientOptions): Connector.BuildOptions {
   const { caPems = [], clientCertificate, checkHostName = true } = options;
   requirePems(caPems, `trusted CA for ${options.baseUrl}`);
   return {

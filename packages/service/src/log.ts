@@ -1,4 +1,5 @@
-import pino from 'pino';
+import { createRequire } from 'node:module';
+import type pino from 'pino';
 import { LEVELS, type Level } from './options/logging.ts';
 
 export type { Level } from './options/logging.ts';
@@ -33,6 +34,9 @@ export type LogOptions = {
 /** What a full disk does not take is kept up to here, then dropped. */
 const MAX_UNWRITTEN_BYTES = 1 << 20;
 
+/** Late: command lines that write text to their terminal start without it. */
+const pinoOf = (): typeof pino => createRequire(import.meta.url)('pino');
+
 const LEVEL_NUMBERS = { debug: 20, info: 30, warning: 40, error: 50, critical: 60 } as const;
 
 /**
@@ -47,7 +51,7 @@ export function openLog({ name, level = 'info', format = 'text', destination = 1
 }
 
 function openSink(destination: number | string): Sink {
-  const sink = pino.destination({ dest: destination, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
+  const sink = pinoOf().destination({ dest: destination, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
   sink.on('error', () => {}); // a full disk is no reason to stop attesting; pino itself copes with a reader that left
   return sink;
 }
@@ -93,7 +97,7 @@ function textWriter(name: string, sink: Sink, now: () => number): Write {
 }
 
 function jsonWriter(name: string, level: Level, sink: Sink, now: () => number): Write {
-  const logger = pino(
+  const logger = pinoOf()(
     {
       level,
       customLevels: LEVEL_NUMBERS,
