@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { type KeyObject, X509Certificate } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type CaOptions, DEFAULT_CA_OPTIONS } from './ca-options.ts';
@@ -50,7 +50,12 @@ export type CertificateRequest = {
   readonly keyPassword?: string | undefined;
   /** Another one than the CA's options say. */
   readonly keyType?: KeyType | undefined;
+  /** Of `foreseeCertificate`. */
+  readonly foreseen?: ForeseenKey | undefined;
 };
+
+/** A private key that is being made, for a certificate that may be wanted. */
+export type ForeseenKey = { readonly key: Promise<KeyObject> };
 
 /**
  * Makes the CA of `dir` if there is none (certificate, key store, empty CRL), and a new CRL when the old one runs out.
@@ -131,6 +136,20 @@ export async function ensureCertificate(folder: CaFolder, request: CertificateRe
   });
 }
 
+/**
+ * Begins in the background what takes longest about a new certificate, its private key and the X.509 library, while it is
+ * not yet decided that there will be one; `undefined` if there is one called `name`.
+ */
+export async function foreseeCertificate(folder: CaFolder, name: string): Promise<ForeseenKey | undefined> {
+  requireName(name);
+  if ((await findFile(pathsOf(folder, name).certificatePath)) !== undefined) return undefined;
+  const { keyType, bits } = optionsOf(folder);
+  const key = generateKeyOf(keyType, bits);
+  // Who asks for the certificate sees what goes wrong.
+  void Promise.allSettled([key, loadIssue()]);
+  return { key };
+}
+
 /** A new certificate in the CA's folder; one of the same name that is there stays valid, but loses its files. */
 export async function createCertificate(folder: CaFolder, request: CertificateRequest): Promise<CertificateFiles> {
   requireName(request.name);
@@ -190,19 +209,23 @@ async function deleteCa(dir: string): Promise<void> {
 async function issueInto(
   folder: CaFolder,
   ca: X509Certificate,
-  { name, purposes, names, keyPassword, keyType }: CertificateRequest,
+  { name, purposes, names, keyPassword, keyType, foreseen }: CertificateRequest,
 ): Promise<{ readonly notAfter: Date }> {
   const options = optionsOf(folder);
-  const { issueCertificate } = await loadIssue();
-  const { issuer, store } = await openCa(folder, ca);
+  const [{ issueCertificate }, { issuer, store }, key] = await Promise.all([
+    loadIssue(),
+    openCa(folder, ca),
+    foreseen?.key ?? generateKeyOf(keyType ?? options.keyType, options.bits),
+  ]);
   const serial = store.lastSerial + 1;
-  const key = await generateKeyOf(keyType ?? options.keyType, options.bits);
   const now = nowOf(folder);
-  const certificate = await issueCertificate({ issuer, key, commonName: name, serial, purposes, names, options, now });
   const keyPem = privateKeyPem(key, keyPassword);
-  const pem = `${certificate.toString('pem')}\n`;
   // The serial number is spent before anybody sees the certificate; a crash after any step is mended at the next start.
-  await writeKeyStore(folder, { ...store, lastSerial: serial, keys: new Map(store.keys).set(name, keyPem) });
+  const [certificate] = await Promise.all([
+    issueCertificate({ issuer, key, commonName: name, serial, purposes, names, options, now }),
+    writeKeyStore(folder, { ...store, lastSerial: serial, keys: new Map(store.keys).set(name, keyPem) }),
+  ]);
+  const pem = `${certificate.toString('pem')}\n`;
   await makePrivateFolder(join(folder.dir, ISSUED));
   await replaceFile(join(folder.dir, ISSUED, `${serial}.crt`), pem, PUBLIC_FILE_MODE);
   await replaceFile(join(folder.dir, `${name}-private.pem`), keyPem, PRIVATE_FILE_MODE);

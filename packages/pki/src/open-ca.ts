@@ -49,7 +49,7 @@ export async function openCa(
   return { issuer: { certificate, key }, store };
 }
 
-/** Decrypting is slow on purpose: what was decrypted for a folder is kept as long as the caller keeps `folder`. */
+/** Decrypting is slow on purpose: what was read or written for a folder is kept as long as the caller keeps `folder`. */
 const decrypted = new WeakMap<CaFolder, { readonly text: string; readonly store: KeyStore }>();
 
 /** The decrypted key store of the folder, or `undefined` if there is none. */
@@ -66,6 +66,7 @@ export async function findKeyStore(folder: CaFolder): Promise<KeyStore | undefin
 export async function writeKeyStore(folder: CaFolder, store: KeyStore): Promise<void> {
   const text = await encryptKeyStore(store, folder.password || DEFAULT_CA_PASSWORD);
   await replaceFile(join(folder.dir, KEY_STORE), text, PRIVATE_FILE_MODE);
+  decrypted.set(folder, { text, store });
 }
 
 /** Throws `PkiError` `ca_incomplete`, `malformed_certificate` or `ca_expired`. */

@@ -5,7 +5,7 @@ import { pythonJson } from '@keylime/api/python-json';
 import type { AgentId } from '@keylime/core/agent-id';
 import { codeOf } from '@keylime/core/coded-error';
 import { type NewEntry, storedZip } from '@keylime/payload/archive';
-import { ensureCa, ensureCertificate } from '@keylime/pki/ca-folder';
+import { ensureCa, ensureCertificate, foreseeCertificate } from '@keylime/pki/ca-folder';
 import type { CaOptions } from '@keylime/pki/ca-options';
 import { certificatePackages } from '@keylime/pki/certificate-package';
 import { isCertificateName } from '@keylime/pki/key-store';
@@ -67,6 +67,7 @@ export async function planCertificatePackage(
     await findKeyStore(opened);
     return opened;
   });
+  const foreseen = await explained(dir, () => foreseeCertificate(folder, id));
   return {
     make: () =>
       explained(dir, async () => {
@@ -76,6 +77,7 @@ export async function planCertificatePackage(
           name: id,
           purposes: ['serverAuth', 'clientAuth'],
           names: subjectNames([id]),
+          foreseen,
         });
         if (certificate.provision !== 'kept') log.info(`Created certificate for name ${id} successfully in ${dir}`);
         const notifier = { name: NOTIFIER, purposes: [], names: subjectNames([NOTIFIER]), keyType: 'rsa' } as const;
