@@ -291,7 +291,7 @@ test('[MUST] a thief who swaps sealed shares in the database gives neither machi
   for (const agent of [one, two]) {
     await moreRounds(verifier, agent);
     assert.equal(agent.shares.length, 1);
-    assert.match(verifier.log(), new RegExp(`key share of agent ${agent.id} was changed in the database`));
+    assert.match(verifier.log(), new RegExp(`key share of ${agent.id} was changed where it is kept`));
   }
 });
 

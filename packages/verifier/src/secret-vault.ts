@@ -1,20 +1,22 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { AgentId } from '@keylime/core/agent-id';
 import { parseBase64 } from '@keylime/core/base64';
 import { CodedError } from '@keylime/core/coded-error';
 import { createFile, makePrivateFolder, PRIVATE_FILE_MODE } from '@keylime/pki/safe-files';
 
-/** What is kept sealed: the verifier's half of a payload key, raw, or the key of an agent's revocations, PEM. */
-export type SecretKind = 'key share' | 'revocation key';
+/**
+ * What is kept sealed: of an agent, the verifier's half of a payload key, raw, or the key of its revocations, PEM; of a
+ * certificate, the key that signs revocations, PKCS #8.
+ */
+export type SecretKind = 'key share' | 'revocation key' | 'signing key';
 
-/** Secrets of agents for the database: sealed, they say nothing to whoever reads it. */
+/** Secrets for the database and for files: sealed, they say nothing to whoever reads them. */
 export type SecretVault = {
-  /** A secret as text. The same secret is another text each time. */
-  readonly seal: (agentId: AgentId, kind: SecretKind, secret: Uint8Array) => string;
-  /** @throws SecretVaultError if it is another agent's, of another kind or was changed, or its key is not configured */
-  readonly open: (agentId: AgentId, kind: SecretKind, sealed: string) => Buffer;
+  /** A secret as text. The same secret is another text each time. `owner` is whose it is: an agent's id, for example. */
+  readonly seal: (owner: string, kind: SecretKind, secret: Uint8Array) => string;
+  /** @throws SecretVaultError if it is another owner's, of another kind or was changed, or its key is not configured */
+  readonly open: (owner: string, kind: SecretKind, sealed: string) => Buffer;
   /** Whether it was sealed under a key that is not the first one any more. */
   readonly isOutdated: (sealed: string) => boolean;
   /** Whether the key that sealed it is there. */
@@ -23,6 +25,13 @@ export type SecretVault = {
 
 /** A secret that cannot be opened, or a key that cannot be used. The message names what to do and holds no secret. */
 export class SecretVaultError extends CodedError<'key_file_unusable' | 'key_not_configured' | 'secret_damaged'> {}
+
+/** What to do where a secret is lost. */
+const REMEDIES: { readonly [kind in SecretKind]: string } = {
+  'key share': 'enrol the agent anew',
+  'revocation key': 'enrol the agent anew',
+  'signing key': 'move revocation_keys away, start anew, and give the agents the new certificates',
+};
 
 /** Bytes of a key: AES-256. */
 const KEY_BYTES = 32;
@@ -37,40 +46,40 @@ type Key = { readonly id: string; readonly key: Buffer };
 
 /**
  * Seals with AES-256-GCM under the first of `keys`, opens under any. A sealed secret is `KEYID.base64(IV ‖ ciphertext ‖ tag)`;
- * verifier, agent and kind are authenticated with it, so that one that was moved to another place does not open.
+ * `place` (a verifier's id for its rows, a folder's name for files), owner and kind are authenticated with it, so that one
+ * that was moved to another place does not open.
  */
-export function secretVault(keys: readonly [Buffer, ...Buffer[]], verifierId: string): SecretVault {
+export function secretVault(keys: readonly [Buffer, ...Buffer[]], place: string): SecretVault {
   const known = keys.map((key): Key => ({ id: createHash('sha256').update(key).digest('hex').slice(0, 16), key }));
   const current = known[0] as Key;
-  const context = (agentId: AgentId, kind: SecretKind) =>
-    Buffer.from(JSON.stringify([`keylime ${kind}`, verifierId, agentId]));
+  const context = (owner: string, kind: SecretKind) => Buffer.from(JSON.stringify([`keylime ${kind}`, place, owner]));
   return {
-    seal(agentId, kind, secret) {
+    seal(owner, kind, secret) {
       const iv = randomBytes(IV_BYTES);
-      const cipher = createCipheriv(CIPHER, current.key, iv).setAAD(context(agentId, kind));
+      const cipher = createCipheriv(CIPHER, current.key, iv).setAAD(context(owner, kind));
       const text = Buffer.concat([iv, cipher.update(secret), cipher.final(), cipher.getAuthTag()]).toString('base64');
       return `${current.id}.${text}`;
     },
-    open(agentId, kind, sealed) {
+    open(owner, kind, sealed) {
       const id = keyIdOf(sealed);
       const found = known.find((one) => one.id === id);
       if (found === undefined) {
         throw new SecretVaultError(
           'key_not_configured',
-          `The ${kind} of agent ${agentId} was sealed under the key ${id}, which is not in secret_keys: add its file again, or enrol the agent anew.`,
+          `The ${kind} of ${owner} was sealed under the key ${id}, which is not in secret_keys: add its file again, or ${REMEDIES[kind]}.`,
         );
       }
       const bytes = parseBase64(sealed.slice(id.length + 1)) ?? Buffer.alloc(0);
       try {
         const iv = bytes.subarray(0, IV_BYTES);
         const decipher = createDecipheriv(CIPHER, found.key, iv, { authTagLength: TAG_BYTES })
-          .setAAD(context(agentId, kind))
+          .setAAD(context(owner, kind))
           .setAuthTag(bytes.subarray(-TAG_BYTES));
         return Buffer.concat([decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES)), decipher.final()]);
       } catch {
         throw new SecretVaultError(
           'secret_damaged',
-          `The ${kind} of agent ${agentId} was changed in the database, or is another agent's: enrol the agent anew.`,
+          `The ${kind} of ${owner} was changed where it is kept, or is of another owner: ${REMEDIES[kind]}.`,
         );
       }
     },

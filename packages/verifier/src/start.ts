@@ -69,6 +69,8 @@ export type StartOptions = {
   readonly onRound?: (agent: string, outcome: string, durationMs: number) => void;
 };
 
+/** Folder of the keys that sign notifications, in the work directory. */
+const SIGNING_KEYS = 'revocation_keys';
 const KEEP_ALIVE_MS = 120_000;
 const MAX_CONNECT_MS = 20_000;
 
@@ -101,7 +103,8 @@ export async function startVerifier(
     const bootPolicies = await openBootPolicies(bootPolicySettings(config));
     closers.unshift(() => bootPolicies.close());
     const verifierId = config.uuid;
-    const vault = secretVault(await readSecretKeys(config.secret_keys, config.workDir), verifierId);
+    const secretKeys = await readSecretKeys(config.secret_keys, config.workDir);
+    const vault = secretVault(secretKeys, verifierId);
     const { size, overflow } = config.database_pool_sz_ovfl;
     const db = await openDatabase<VerifierTables>({
       url: config.database_url,
@@ -159,7 +162,8 @@ export async function startVerifier(
     closers.unshift(() => publicPool.close());
 
     const signer = await openRevocationSigner({
-      folder: path.join(config.workDir, 'revocation_keys'),
+      folder: path.join(config.workDir, SIGNING_KEYS),
+      vault: secretVault(secretKeys, SIGNING_KEYS),
       certificate: caOptionsOf(ca),
       lifetimeDays: config.revocations.signing_key_lifetime,
       now: new Date(),

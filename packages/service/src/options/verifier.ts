@@ -100,7 +100,7 @@ export const verifierOptions = {
   ),
   secret_keys: list(
     'default',
-    'Files, each with 32 bytes in base64, that secrets of agents (halves of payload keys, revocation keys) are encrypted with in the database, relative to the work directory. The first one encrypts, all decrypt: put a new one in front to rotate. `default` is `secret.key`, made when missing.',
+    'Files, each with 32 bytes in base64, that secrets (halves of payload keys, revocation keys of agents, the verifier’s own signing keys) are encrypted with, relative to the work directory. The first one encrypts, all decrypt: put a new one in front to rotate. `default` is `secret.key`, made when missing.',
   ),
   mode: choice(['pull', 'push'], 'pull', 'Who starts an attestation: the verifier (`pull`) or the agent (`push`).'),
   challenge_lifetime: integer(1800, 1, DAY_S, 'Push: seconds that a challenge is good for.'),

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { X509Certificate } from 'node:crypto';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { isRevocationSigned, signRevocation } from '@keylime/payload/revocation-signature';
 import { DEFAULT_CA_OPTIONS } from '@keylime/pki/ca-options';
+import { secretVault } from '../secret-vault.ts';
 import { openRevocationSigner, type RevocationSigner } from './revocation-signer.ts';
 
 const DAY_MS = 86_400_000;
@@ -18,8 +19,11 @@ async function folderOf(t: TestContext): Promise<string> {
   return path.join(parent, 'revocation_keys');
 }
 
+const [oldKey, newKey] = [randomBytes(32), randomBytes(32)];
+const vault = secretVault([oldKey], 'revocation_keys');
+
 const open = (folder: string, now = START, lifetimeDays = 100) =>
-  openRevocationSigner({ folder, certificate: DEFAULT_CA_OPTIONS, lifetimeDays, now });
+  openRevocationSigner({ folder, vault, certificate: DEFAULT_CA_OPTIONS, lifetimeDays, now });
 
 const publicKeys = (pem: string) =>
   (pem.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----\n?/g) ?? []).map((one) => new X509Certificate(one).publicKey);
@@ -83,9 +87,53 @@ test('a file that is no key with its certificate is refused, with what to do', a
   await open(folder);
   const next = await readFile(path.join(folder, 'next.pem'), 'utf8');
   const current = await readFile(path.join(folder, 'current.pem'), 'utf8');
-  const [certificate = ''] = current.split('-----BEGIN PRIVATE');
-  for (const text of ['', certificate + next.slice(next.indexOf('-----BEGIN PRIVATE'))]) {
+  const [certificate = '', sealed = ''] = current.split('sealed key: ');
+  for (const [text, code] of [
+    ['', 'signing_key_unusable'],
+    [certificate, 'signing_key_unusable'],
+    [certificate + next.slice(next.indexOf('sealed key: ')), 'secret_damaged'],
+    [current.replace(sealed, `${sealed.slice(0, -9)}AAAAAAA=\n`), 'secret_damaged'],
+  ] as const) {
     await writeFile(path.join(folder, 'current.pem'), text);
-    await assert.rejects(open(folder), { code: 'signing_key_unusable', message: /current\.pem/ });
+    await assert.rejects(open(folder), { code });
   }
+});
+
+test('[MUST] whoever reads the folder has no key: neither a new one, nor one of before, nor one of a rotation', async (t) => {
+  const folder = await folderOf(t);
+  const signer = await open(folder);
+  await signer.rotateIfDue(after(101));
+  for (const name of await readdir(folder)) {
+    const text = await readFile(path.join(folder, name), 'utf8');
+    assert.throws(() => createPrivateKey(text), name);
+  }
+  assert.deepEqual(takers(await open(folder), signer.certificates()), [0], 'the service has it');
+});
+
+test('a key that an earlier version left in the clear goes on signing, and is sealed', async (t) => {
+  const folder = await folderOf(t);
+  const signer = await open(folder);
+  const file = path.join(folder, 'current.pem');
+  const clear = signer.key().export({ format: 'pem', type: 'pkcs8' });
+  const [certificate = ''] = (await readFile(file, 'utf8')).split('sealed key: ');
+  await writeFile(file, `${certificate}${clear}`);
+  assert.deepEqual(takers(await open(folder), signer.certificates()), [0]);
+  assert.ok(!(await readFile(file, 'utf8')).includes('PRIVATE'));
+});
+
+test('a new secret key in front seals the keys again, after which the old one can go', async (t) => {
+  const folder = await folderOf(t);
+  const { certificates } = await open(folder);
+  const openWith = (...keys: readonly [Buffer, ...Buffer[]]) =>
+    openRevocationSigner({
+      folder,
+      vault: secretVault(keys, 'revocation_keys'),
+      certificate: DEFAULT_CA_OPTIONS,
+      lifetimeDays: 100,
+      now: START,
+    });
+  await assert.rejects(openWith(newKey), { code: 'key_not_configured', message: /secret_keys/ });
+  await openWith(newKey, oldKey);
+  assert.equal((await openWith(newKey)).certificates(), certificates());
+  await assert.rejects(openWith(oldKey), { code: 'key_not_configured' });
 });

@@ -1,19 +1,12 @@
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { type KeyObject, X509Certificate } from 'node:crypto';
 import path from 'node:path';
-import { CodedError } from '@keylime/core/coded-error';
 import type { CaOptions } from '@keylime/pki/ca-options';
 import { issueSelfSignedCertificate } from '@keylime/pki/issue';
-import { generateRsaKey, privateKeyPem } from '@keylime/pki/private-key';
-import {
-  createFile,
-  findFile,
-  makePrivateFolder,
-  PRIVATE_FILE_MODE,
-  PUBLIC_FILE_MODE,
-  replaceFile,
-} from '@keylime/pki/safe-files';
+import { generateRsaKey } from '@keylime/pki/private-key';
+import { findFile, makePrivateFolder, PUBLIC_FILE_MODE, replaceFile } from '@keylime/pki/safe-files';
 import type { Log } from '@keylime/service/log';
+import type { SecretVault } from '../secret-vault.ts';
+import { createSigningKey, readSigningKey, type SigningKey, writeSigningKey } from './signing-key-file.ts';
 
 /** The verifier's own keys for notifications about agents that were enrolled without one. */
 export type RevocationSigner = {
@@ -24,55 +17,51 @@ export type RevocationSigner = {
   readonly rotateIfDue: (now: Date) => Promise<boolean>;
 };
 
-export class RevocationSignerError extends CodedError<'signing_key_unusable'> {}
-
 /** [compat] RSA is what agents verify. */
 const RSA_BITS = 3072;
 const DAY_MS = 86_400_000;
 const COMMON_NAME = 'RevocationNotifier';
 
-/** A file of key and certificate in one, so that they are always of one another. */
-type Pair = { readonly pem: string; readonly key: KeyObject; readonly certificate: X509Certificate };
-
 /**
  * Opens the keys in `folder`, and makes those that are missing. A receiver that has the certificates goes on accepting
  * messages over one rotation, late ones too, and should have the new ones before the next.
- * @throws RevocationSignerError
+ * @throws SigningKeyError, SecretVaultError
  */
 export async function openRevocationSigner(options: {
   readonly folder: string;
+  /** Seals the keys. */
+  readonly vault: SecretVault;
   readonly certificate: CaOptions;
   /** 0: keys are not rotated by age. */
   readonly lifetimeDays: number;
   readonly now: Date;
 }): Promise<RevocationSigner> {
-  const { folder, certificate, lifetimeDays } = options;
+  const { folder, vault, certificate, lifetimeDays } = options;
   const file = (name: 'current' | 'next') => path.join(folder, `${name}.pem`);
-  const generate = async (now: Date): Promise<string> => {
+  const generate = async (now: Date): Promise<SigningKey> => {
     const key = await generateRsaKey(RSA_BITS);
     const issued = await issueSelfSignedCertificate({ key, commonName: COMMON_NAME, options: certificate, now });
-    return `${issued.toString('pem')}\n${privateKeyPem(key)}`;
+    return { key, certificate: new X509Certificate(Buffer.from(issued.rawData)) };
   };
-  const provide = async (name: 'current' | 'next', now: Date): Promise<Pair> => {
-    if ((await findFile(file(name))) === undefined) {
-      await createFile(file(name), await generate(now), PRIVATE_FILE_MODE);
-    }
-    return readPair(file(name));
+  const provide = async (name: 'current' | 'next'): Promise<SigningKey> => {
+    if ((await findFile(file(name))) !== undefined) return readSigningKey(file(name), vault);
+    return createSigningKey(file(name), await generate(options.now), vault);
+  };
+  const makeNext = async (now: Date): Promise<void> => {
+    next = await generate(now);
+    await writeSigningKey(file('next'), next, vault);
   };
   const publish = () => replaceFile(path.join(folder, 'certificates.pem'), certificates(), PUBLIC_FILE_MODE);
   const certificates = () =>
     [current.certificate, next.certificate, ...(previous ? [previous] : [])].map(String).join('');
 
   await makePrivateFolder(folder);
-  let current = await provide('current', options.now);
-  let next = await provide('next', options.now);
+  let current = await provide('current');
+  let next = await provide('next');
   const kept = await findFile(path.join(folder, 'previous.crt'));
   let previous = kept && new X509Certificate(kept);
-  if (next.pem === current.pem) {
-    // A rotation that was cut off in the middle is finished.
-    await replaceFile(file('next'), await generate(options.now), PRIVATE_FILE_MODE);
-    next = await readPair(file('next'));
-  }
+  // A rotation that was cut off in the middle is finished.
+  if (next.certificate.raw.equals(current.certificate.raw)) await makeNext(options.now);
   await publish();
   return {
     key: () => current.key,
@@ -83,10 +72,9 @@ export async function openRevocationSigner(options: {
       // Before the rotation: one that is cut off here is late, while two in a row would leave receivers behind.
       await replaceFile(path.join(folder, 'current-since'), now.toISOString(), PUBLIC_FILE_MODE);
       await replaceFile(path.join(folder, 'previous.crt'), current.certificate.toString(), PUBLIC_FILE_MODE);
-      await replaceFile(file('current'), next.pem, PRIVATE_FILE_MODE);
+      await writeSigningKey(file('current'), next, vault);
       [previous, current] = [current.certificate, next];
-      await replaceFile(file('next'), await generate(now), PRIVATE_FILE_MODE);
-      next = await readPair(file('next'));
+      await makeNext(now);
       await publish();
       return true;
     },
@@ -116,19 +104,4 @@ export async function rotateOnTime(signer: RevocationSigner, log: Log): Promise<
 async function findUse(folder: string): Promise<number | undefined> {
   const since = Date.parse((await findFile(path.join(folder, 'current-since')))?.toString('utf8') ?? '');
   return Number.isNaN(since) ? undefined : since;
-}
-
-async function readPair(file: string): Promise<Pair> {
-  try {
-    const pem = await readFile(file, 'utf8');
-    const [key, certificate] = [createPrivateKey(pem), new X509Certificate(pem)];
-    if (key.asymmetricKeyType === 'rsa' && certificate.checkPrivateKey(key)) return { pem, key, certificate };
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new RevocationSignerError('signing_key_unusable', `${file} cannot be used: ${why}`, { cause });
-  }
-  throw new RevocationSignerError(
-    'signing_key_unusable',
-    `${file} must hold an RSA key and its certificate: move it away, and a new one is made`,
-  );
 }
