@@ -1,4 +1,4 @@
-import type { Rate } from './rate-limit.ts';
+import type { Rate } from '@keylime/service/rate-limit';
 
 /** What one registrar process lets anybody ask of it, and what it remembers of unproven claims. */
 export type Limits = {

@@ -9,9 +9,9 @@ import { action } from '@keylime/service/http-authorization';
 import { HttpProblem, unavailable } from '@keylime/service/http-problem';
 import { forVersions, versionRoots } from '@keylime/service/http-routes';
 import { sendFailure } from '@keylime/service/http-server';
+import { addressKey } from '@keylime/service/rate-limit';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ActiveAgent } from './agent-store.ts';
-import { addressKey } from './rate-limit.ts';
 import type { Registrar } from './registrar.ts';
 import { registrationProblemText } from './registration-text.ts';
 
