@@ -12,6 +12,9 @@ import type { VerifierTables } from './tables.ts';
 /** Runs a small write in one transaction with others; resolves when it is committed. */
 export type GroupWrite = <T>(job: (trx: Transaction<VerifierTables>) => Promise<T>) => Promise<T>;
 
+/** What else a round changes: it must be safe to repeat. */
+export type SaveAlong = (trx: Transaction<VerifierTables>) => Promise<void>;
+
 /** The agents of one verifier. */
 export type AgentStore = {
   readonly find: (id: AgentId) => Promise<Agent | undefined>;
@@ -21,12 +24,14 @@ export type AgentStore = {
   readonly peersAfter: (after: string | undefined, limit: number) => Promise<readonly Peer[]>;
   /**
    * Stores what a round made of an agent, with the notifications that it caused, if the agent still is at the revision of
-   * `agent`; otherwise somebody else wrote, nothing is stored, and `undefined` comes back.
+   * `agent`; otherwise somebody else wrote, nothing is stored, and `undefined` comes back. `along` is done in the same
+   * transaction.
    */
   readonly saveRound: (
     agent: Agent,
     record: AgentRecord,
     deliveries: readonly NewDelivery[],
+    along?: SaveAlong,
   ) => Promise<Agent | undefined>;
   /** Changes an agent's record whatever its revision is, as operators do; `undefined` if there is no such agent. */
   readonly change: (id: AgentId, change: (agent: Agent) => AgentRecord) => Promise<Agent | undefined>;
@@ -113,9 +118,10 @@ export function sqlAgentStore(
         isReachable: rounds === 0 && state !== OPERATIONAL_STATES.failed,
       }));
     },
-    saveRound: (agent, record, deliveries) =>
+    saveRound: (agent, record, deliveries, along) =>
       write(async (trx) => {
         const saved = await update(trx, agent, record);
+        if (saved !== undefined) await along?.(trx);
         if (saved !== undefined && deliveries.length > 0) {
           await trx
             .insertInto('outbox')

@@ -1,4 +1,3 @@
-import type { KeyObject } from 'node:crypto';
 import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { FailureEvent } from '@keylime/appraisal/event';
@@ -6,35 +5,14 @@ import type { BootExpectation } from '@keylime/appraisal/measured-boot';
 import { BOOT_AGGREGATE } from '@keylime/appraisal/measurement';
 import type { Progress } from '@keylime/appraisal/progress';
 import { isJsonObject } from '@keylime/core/json';
-import type { Keyring } from '@keylime/ima/keyring';
-import type { ImaExtendMode } from '@keylime/ima/replay';
 import { BOOT_PCR_MASK } from '@keylime/measured-boot/boot-pcrs';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
-import type { TpmPolicy } from '@keylime/policies/tpm-policy';
-import type { TpmtPublic } from '@keylime/tpm/public';
 import type { Agent } from './agent.ts';
 import { isRetried, parseShort, statusText, unreachableReason } from './agent-answer.ts';
 import type { AgentAnswer, AgentConnection } from './agent-connection.ts';
+import type { Expectations, PoliciesOfRound } from './expectations.ts';
 import { newNonce } from './nonce.ts';
 import type { Outcome } from './transition.ts';
-
-/** What an agent is judged by, worked out once: keys and policies are decoded when it is loaded. */
-export type Expectations = {
-  readonly ak: TpmtPublic;
-  readonly akKey: KeyObject;
-  readonly tpmPolicy: TpmPolicy;
-  /** Instead of the policy's; `undefined` where the enrolment names none. */
-  readonly verificationKeys: Keyring | undefined;
-  readonly violations: 'accept' | 'fail';
-  readonly extendMode: ImaExtendMode;
-};
-
-/** Policies that others may change between two rounds. */
-export type PoliciesOfRound = {
-  readonly runtimePolicy: RuntimePolicy;
-  /** Absent where the boot is not judged. */
-  readonly measuredBoot: BootExpectation | undefined;
-};
 
 /** Judges the body of an answer, here or in another thread. */
 export type Judge = (body: Buffer, expectation: Expectation, progress: Progress) => Outcome | Promise<Outcome>;

@@ -43,6 +43,7 @@ import { versionRoutes } from './routes/versions.ts';
 import { sealSecrets } from './seal-secrets.ts';
 import { readSecretKeys, secretVault } from './secret-vault.ts';
 import { settledWithin } from './settled-within.ts';
+import { openSteps } from './steps.ts';
 import type { VerifierTables } from './tables.ts';
 import { openThreadPool } from './thread-pool.ts';
 import {
@@ -185,8 +186,18 @@ export async function startVerifier(
       clock: systemClock,
     });
     closers.unshift(() => notifications.close());
+    const steps = openSteps({
+      agents,
+      channels: notifications.channels,
+      vault,
+      signingKey: signer.key,
+      wakeNotifier: notifications.wake,
+      log,
+      clock: systemClock,
+    });
     const engine = openEngine({
       agents,
+      steps,
       policies,
       mbPolicies,
       connect,
@@ -209,10 +220,7 @@ export async function startVerifier(
         scheduler: { maxHealthy: 512, maxUnhealthy: 256 },
         violations: violationsOf(config),
         extendMode: config.ima_extend_mode,
-        channels: notifications.channels,
       },
-      signingKey: signer.key,
-      wakeNotifier: notifications.wake,
       log,
       clock: systemClock,
       ...(options.onRound && { onRound: options.onRound }),
