@@ -2,9 +2,11 @@ import { endianness } from 'node:os';
 import { type MatchLines, matchLines } from './match-lines.ts';
 import {
   type Code,
+  compileModule,
   encodeModule,
   get,
   i32,
+  instantiateModule,
   repeatWhile,
   returned,
   set,
@@ -312,14 +314,6 @@ export type ShaModule = {
   readonly matchLines: MatchLines;
 };
 
-/** What is used of the WebAssembly JavaScript interface, whose types come with a browser's. */
-declare const WebAssembly: {
-  readonly validate: (bytes: Uint8Array) => boolean;
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
-  readonly Instance: new (module: object, imports: object) => { readonly exports: Readonly<Record<string, unknown>> };
-};
-
 let compiled: object | null | undefined;
 
 function compile(): object | null {
@@ -337,7 +331,7 @@ function compile(): object | null {
     MEMORY.pages,
     data,
   );
-  return WebAssembly.validate(bytes) ? new WebAssembly.Module(bytes) : null;
+  return compileModule(bytes) ?? null;
 }
 
 /**
@@ -348,7 +342,5 @@ export function makeShaModule(knownBytes = 0): ShaModule | undefined {
   compiled ??= compile();
   if (compiled === null) return undefined;
   const bytes = knownBytes === 0 ? 64 * 1024 * MEMORY.pages : MEMORY.known + knownBytes;
-  const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / (64 * 1024)) });
-  const { exports } = new WebAssembly.Instance(compiled, { env: { memory } });
-  return { ...(exports as unknown as Omit<ShaModule, 'memory'>), memory: memory.buffer };
+  return instantiateModule<Omit<ShaModule, 'memory'>>(compiled, Math.ceil(bytes / (64 * 1024)));
 }

@@ -1,16 +1,6 @@
 import { constants, createHash, type KeyObject, publicDecrypt } from 'node:crypto';
-import { p256, p384, p521 } from '@noble/curves/nist.js';
-import { secp256k1 } from '@noble/curves/secp256k1.js';
-import { curvePoint } from './public-key.ts';
+import { verifyEcdsa } from './ecdsa.ts';
 import type { ImaSignature } from './signature.ts';
-
-/** node:crypto hashes what it verifies; these take a digest. */
-const CURVES: ReadonlyMap<string, typeof p256> = new Map([
-  ['prime256v1', p256],
-  ['secp384r1', p384],
-  ['secp521r1', p521],
-  ['secp256k1', secp256k1],
-]);
 
 /** DER of DigestInfo before the digest itself (RFC 8017 section 9.2, note 1; NIST CSOR for SHA-3). */
 const DIGEST_INFO_PREFIXES: ReadonlyMap<string, Buffer> = new Map(
@@ -62,18 +52,6 @@ export function verifyDigest(
   if (known.size >= MAX_VERDICTS) known.clear();
   known.set(name, verdict);
   return verdict;
-}
-
-function verifyEcdsa(signature: Uint8Array, digest: Uint8Array, key: KeyObject): boolean {
-  const curve = CURVES.get(key.asymmetricKeyDetails?.namedCurve ?? '');
-  if (curve === undefined || digest.length === 0) return false;
-  try {
-    const options = { prehash: false, lowS: false, format: 'der' } as const;
-    return curve.verify(signature, digest, curvePoint(key), options);
-  } catch {
-    // What is no DER sequence of two integers in range is no signature.
-    return false;
-  }
 }
 
 /** RSASSA-PKCS1-v1_5 by comparing the whole encoded message: nothing in it is left to a parser. */

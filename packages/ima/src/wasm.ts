@@ -1,15 +1,15 @@
 /*
- * The few WebAssembly instructions that sha-module.ts needs, as functions that return bytes. An operand comes before its
+ * The few WebAssembly instructions that our modules need, as functions that return bytes. An operand comes before its
  * operator, so an expression is the concatenation of its parts. Source: WebAssembly Core Specification 2.0, chapter 5.
  */
 
 /** Instructions in binary form. */
 export type Code = readonly number[];
 
-/** A number of 32 bits, or four of them. */
-export type ValueType = 'i32' | 'v128';
+/** A number of 32 bits or of 64, or four of 32. */
+export type ValueType = 'i32' | 'i64' | 'v128';
 
-const VALUE_TYPES = { i32: 0x7f, v128: 0x7b } as const;
+const VALUE_TYPES = { i32: 0x7f, i64: 0x7e, v128: 0x7b } as const;
 const SIMD = 0xfd;
 const EMPTY_BLOCK = 0x40;
 const ALIGN_4 = 2;
@@ -53,6 +53,12 @@ export const repeatWhile = (body: Code, condition: Code): Code => [
 export const when = (condition: Code, body: Code): Code => [...condition, 0x04, EMPTY_BLOCK, ...body, 0x0b];
 /** Ends the function with `value`. */
 export const returned = (value: Code): Code => [...value, 0x0f];
+/** Calls the function of that number in its module. */
+export const call = (functionNumber: number, ...operands: Code[]): Code => [
+  ...operands.flat(),
+  0x10,
+  ...unsigned(functionNumber),
+];
 
 /** Numbers of 32 bits; `load` and `store` add the constant `offset` to the address. */
 export const i32 = {
@@ -76,6 +82,28 @@ export const i32 = {
   shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), 0x74],
   shiftRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), 0x76],
   rotateRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), 0x78],
+};
+
+/** Numbers of 64 bits, in memory the lower 32 of them. */
+export const i64 = {
+  /** Of 32 bits with a sign. */
+  constant: (value: number): Code => [0x42, ...signed(value | 0)],
+  load32: (address: Code, offset: number): Code => [...address, 0x35, ALIGN_4, ...unsigned(offset)],
+  store32: (address: Code, offset: number, value: Code): Code => [
+    ...address,
+    ...value,
+    0x3e,
+    ALIGN_4,
+    ...unsigned(offset),
+  ],
+  add: operator(0x7c),
+  subtract: operator(0x7d),
+  multiply: operator(0x7e),
+  and: operator(0x83),
+  xor: operator(0x85),
+  shiftRight: (value: Code, bits: number): Code => [...value, ...i64.constant(bits), 0x88],
+  /** Keeps the sign. */
+  shiftRightSigned: (value: Code, bits: number): Code => [...value, ...i64.constant(bits), 0x87],
 };
 
 /** Four 32-bit lanes. */
@@ -156,4 +184,26 @@ export function encodeModule(
     ...section(10, vector(bodies)),
     ...section(11, vector([[0x00, ...i32.constant(0), 0x0b, ...unsigned(data.length), ...data]])),
   ]);
+}
+
+/** What is used of the WebAssembly JavaScript interface, whose types come with a browser's. */
+declare const WebAssembly: {
+  readonly validate: (bytes: Uint8Array) => boolean;
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
+  readonly Instance: new (module: object, imports: object) => { readonly exports: Readonly<Record<string, unknown>> };
+};
+
+/** `undefined` on a processor that lacks what the module needs. */
+export const compileModule = (bytes: Uint8Array): object | undefined =>
+  WebAssembly.validate(bytes) ? new WebAssembly.Module(bytes) : undefined;
+
+/** The functions of a module, which are of type `Functions`, with a memory of their own of `pages` times 64 KiB. */
+export function instantiateModule<Functions>(
+  module: object,
+  pages: number,
+): Functions & { readonly memory: ArrayBuffer } {
+  const memory = new WebAssembly.Memory({ initial: pages });
+  const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+  return { ...(exports as Functions), memory: memory.buffer };
 }
