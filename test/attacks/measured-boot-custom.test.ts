@@ -13,6 +13,8 @@ import { type AttackedVerifier, assertFails, startAttackedVerifier } from './ver
 const MODULE = path.join(import.meta.dirname, 'boot-policies.fixture.ts');
 const settings = { measured_boot_imports: `['${MODULE}']`, measured_boot_timeout: '1' };
 
+const OTHER_LOG = logOf(bootOf({ kernel: Buffer.from('another kernel') }));
+
 let verifier: AttackedVerifier;
 before(async () => {
   verifier = await startAttackedVerifier({ settings });
@@ -22,15 +24,21 @@ after(() => verifier?.stop());
 /** An agent of a machine that booted so. */
 async function booted(id: string, at = verifier, log = GOOD_LOG): Promise<LyingAgent> {
   const agent = await at.agent(id);
-  const pcrs = replayBank(decodeEventLog(log), 'sha256');
+  serve(agent, log);
+  return agent;
+}
+
+/** The machine has the PCRs of one boot and the log of another. */
+function serve(agent: LyingAgent, log: Buffer, measured = log): void {
+  const pcrs = replayBank(decodeEventLog(measured), 'sha256');
   agent.lie({
     quote: (truth) => agent.ak.quote({ ...truth, pcrs: new Map([...(truth.pcrs ?? []), ...pcrs]) }),
     results: (truth) => ({ ...truth, mb_measurement_list: log.toString('base64') }),
   });
-  return agent;
 }
-const enrol = (agent: LyingAgent, rules: string, mood: string) =>
-  verifier.enrol(agent, {
+
+const enrol = (agent: LyingAgent, rules: string, mood: string, at = verifier) =>
+  at.enrol(agent, {
     mb_policy: JSON.stringify({ mood }),
     mb_policy_rules: rules,
     runtime_policy: '',
@@ -70,8 +78,28 @@ test('[MUST] a policy that answers with a promise has refused the boot; what it 
   await verifier.until('next', ({ attestation_count }) => attestation_count > 0);
 });
 
-async function assertRefused(id: string, message: RegExp, why?: string): Promise<void> {
-  const status = await verifier.until(id, ({ attestation_status }) => attestation_status === 'FAIL');
+test('with measured_boot_evaluate = always a policy is asked about the same boot again', async () => {
+  const other = await startAttackedVerifier({ settings: { ...settings, measured_boot_evaluate: 'always' } });
+  try {
+    await enrol(await booted('again', other), 'moody', 'good once', other);
+    await assertRefused('again', /moody failed: asked again/, 'the same boot', other);
+    const steady = await booted('steady', other);
+    await enrol(steady, 'moody', 'good', other);
+    await other.until('steady', ({ attestation_count }) => attestation_count > 3);
+    serve(steady, OTHER_LOG, GOOD_LOG);
+    const status = await other.until('steady', ({ attestation_status }) => attestation_status === 'FAIL');
+    assert.equal(
+      status.last_event_id,
+      'measured_boot.invalid_pcr_4',
+      'another log under the PCRs of the boot that passed',
+    );
+  } finally {
+    await other.stop();
+  }
+});
+
+async function assertRefused(id: string, message: RegExp, why?: string, at = verifier): Promise<void> {
+  const status = await at.until(id, ({ attestation_status }) => attestation_status === 'FAIL');
   assert.equal(status.last_event_id, 'measured_boot.policy_moody', why);
   assert.match(String(status.last_failures[0]?.context.message), message);
 }

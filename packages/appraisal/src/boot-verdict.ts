@@ -1,12 +1,12 @@
 import type { HashAlgorithm } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { decodeEventLog } from '@keylime/event-log/decode';
-import { type EventLogFailure, verifyEventLog } from '@keylime/event-log/verify';
+import { type EventLogFailure, type EventLogVerification, verifyEventLog } from '@keylime/event-log/verify';
 import type { BootViolation, MeasuredBootPolicy } from '@keylime/measured-boot/policy';
 
 /** A boot, and what it is judged by. Plain data: boots are judged in threads of their own. */
 export type BootQuestion = {
-  /** Digest of all that is below, and of the TPM's reset count: two boots with the same key are the same boot. */
+  /** Digest of `log` to `reference`, and of the TPM's reset count: two boots with the same key are the same boot. */
   readonly key: string;
   /** The binary event log as it came. */
   readonly log: Uint8Array;
@@ -14,6 +14,8 @@ export type BootQuestion = {
   /** The PCRs of a verified quote that the log must lead to, in lower-case hex. */
   readonly pcrs: readonly (readonly [pcr: number, value: string])[];
   readonly reference: BootReference;
+  /** Whether it is asked about the same boot again, at every attestation. */
+  readonly evaluate: 'once' | 'always';
 };
 
 /** What a boot is judged by: a policy of this name, with the reference state that parameterises it. */
@@ -54,20 +56,32 @@ const MOST_FAILURES = 64;
 
 /**
  * Judges a boot by `policy`: the log must lead to the quoted PCRs, and what it then says for sure must be as the reference
- * state says. Pure, but as slow as the policy is. What the policy throws is a failure of this boot.
+ * state says. Pure, but as slow as the policy is. What the policy throws is a failure of this boot. `verify` is for whoever
+ * remembers what `verifyBoot` said.
  */
-export function judgeBoot(question: BootQuestion, policy: MeasuredBootPolicy | undefined): BootVerdict {
-  const failures = policy === undefined ? [unknownPolicy(question)] : bootFailures(question, policy);
+export function judgeBoot(
+  question: BootQuestion,
+  policy: MeasuredBootPolicy | undefined,
+  verify: typeof verifyBoot = verifyBoot,
+): BootVerdict {
+  const failures = policy === undefined ? [unknownPolicy(question)] : bootFailures(question, policy, verify);
   return { key: question.key, failures: failures.slice(0, MOST_FAILURES) };
 }
 
-function bootFailures(
-  { log: bytes, bank, pcrs, reference }: BootQuestion,
-  policy: MeasuredBootPolicy,
-): readonly BootFailure[] {
+/** Decodes the log of a boot and compares it with the quoted PCRs. Pure. */
+export function verifyBoot({ log, bank, pcrs }: BootQuestion): EventLogVerification {
   const values = new Map(pcrs.map(([pcr, value]) => [pcr, Buffer.from(value, 'hex')]));
-  const verified = verifyEventLog(decodeEventLog(bytes), { bank, pcrs: values }, [...values.keys()]);
+  return verifyEventLog(decodeEventLog(log), { bank, pcrs: values }, [...values.keys()]);
+}
+
+function bootFailures(
+  question: BootQuestion,
+  policy: MeasuredBootPolicy,
+  verify: typeof verifyBoot,
+): readonly BootFailure[] {
+  const verified = verify(question);
   if (!verified.ok) return verified.failures;
+  const { reference } = question;
   const { rules, checksum } = reference;
   try {
     const decoded = policy.decodeReference(referenceJson(reference));

@@ -60,7 +60,7 @@ export function appraiseBoot(
   if (log.length > LARGEST_BASE64) return refused(TOO_LARGE);
   const bytes = parseBase64(log);
   if (bytes === undefined) return refused({ kind: 'measured_boot_log_not_base64' });
-  return { question: { key, log: bytes, bank, pcrs: values, reference } };
+  return { question: { key, log: bytes, bank, pcrs: values, reference, evaluate } };
 }
 
 const LARGEST_BASE64 = 4 * Math.ceil(LARGEST_LOG / 3);

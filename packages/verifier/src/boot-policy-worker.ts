@@ -5,6 +5,7 @@ import { BUILT_IN_POLICIES } from '@keylime/measured-boot/built-in';
 import type { MeasuredBootPolicy, ReferenceProblem } from '@keylime/measured-boot/policy';
 import { readPolicyModule } from './boot-policy-module.ts';
 import { answerTasks } from './thread-tasks.ts';
+import { rememberVerifiedBoots } from './verified-boots.ts';
 
 /** What a thread with measured-boot policies is asked. No other thread ever runs what an operator's module brings. */
 export type BootPolicyTask =
@@ -42,6 +43,11 @@ function check(reference: BootReference): readonly ReferenceProblem[] {
   return decoded.ok ? [] : decoded.problem.map(({ path, message }) => ({ path: `${path}`, message: `${message}` }));
 }
 
+/** Of logs of 20 to 100 KB, a few hundred; what is made of them takes some three times as much. */
+const MOST_REMEMBERED_BYTES = 16 * 1024 * 1024;
+
+const verify = rememberVerifiedBoots(MOST_REMEMBERED_BYTES);
+
 answerTasks<BootPolicyTask>((task): unknown => {
   switch (task.kind) {
     case 'list':
@@ -49,6 +55,6 @@ answerTasks<BootPolicyTask>((task): unknown => {
     case 'check':
       return check(task.reference);
     case 'judge':
-      return judgeBoot(task.question, policies.get(task.question.reference.rules));
+      return judgeBoot(task.question, policies.get(task.question.reference.rules), verify);
   }
 });

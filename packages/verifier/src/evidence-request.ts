@@ -147,7 +147,7 @@ export function verifyEvidence(
     const { rules, pcrs, verdict } = boot;
     const text = request.mbPolicy;
     const reference = { rules, text, checksum: referenceChecksum(rules, text), edition: '' };
-    const found = appraiseBoot(request.bootLog, quote, { reference, pcrs, verdict, evaluate: 'always' }, undefined);
+    const found = appraiseBoot(request.bootLog, quote, { reference, pcrs, verdict, evaluate: 'once' }, undefined);
     if ('question' in found) return { kind: 'boot_unjudged', question: found.question };
     events.push(...found.failures.map(failureEvent));
   }
