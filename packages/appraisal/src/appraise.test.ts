@@ -77,7 +77,9 @@ function attester() {
       };
       const { mask, nonce, requestedEntry: entry } = expectation;
       const evidence = decodePullEvidence(
-        lie(agent.integrityQuote({ nonce, mask, partial: progress.transportKeyPem !== undefined, entry })) as never,
+        lie(
+          agent.integrityQuote({ nonce: String(nonce), mask, partial: progress.transportKeyPem !== undefined, entry }),
+        ) as never,
       );
       assert.ok(isEvidence(evidence));
       const result = appraise(evidence, expectation, progress);

@@ -5,6 +5,7 @@ import type { Keyring } from '@keylime/ima/keyring';
 import { IMA_PCR, type ImaExtendMode } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
+import type { TpmsClockInfo } from '@keylime/tpm/attest';
 import { clockProblems, wasReset } from '@keylime/tpm/clock';
 import type { TpmtPublic } from '@keylime/tpm/public';
 import { type VerifiedQuote, verifyQuote } from '@keylime/tpm/quote';
@@ -25,8 +26,13 @@ import { appraiseRuntimeIntegrity, type RuntimeIntegrity } from './runtime-integ
 
 /** What was asked, who must have signed, and the reference values. */
 export type Expectation = {
-  /** Goes into `extraData` as its UTF-8 bytes. */
-  readonly nonce: string;
+  /**
+   * Who began: a verifier that polls (`pull`, unless said otherwise), or an agent by itself. Evidence of the latter binds no
+   * transport key in PCR 16, and its TPM may say after a loss of power that its clock is not safe for a while.
+   */
+  readonly initiative?: 'pull' | 'push';
+  /** What must be in `extraData`; text as its UTF-8 bytes. */
+  readonly nonce: string | Uint8Array;
   /** The PCRs asked for, bit i for PCR i, without PCR 16. */
   readonly mask: number;
   /** The measurement list entry asked for. */
@@ -89,8 +95,9 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   });
   const { mask, requestedEntry, runtimePolicy } = expectation;
 
+  const bindsKey = expectation.initiative !== 'push';
   const transportKeyPem = evidence.transportKeyPem ?? progress.transportKeyPem;
-  if (transportKeyPem === undefined) return refused([{ kind: 'transport_key_missing' }]);
+  if (bindsKey && transportKeyPem === undefined) return refused([{ kind: 'transport_key_missing' }]);
 
   const [unaccepted, ...more] = unacceptedAlgorithms(declaredAlgorithms(evidence), expectation.accepted);
   if (unaccepted !== undefined) return refused([unaccepted, ...more]);
@@ -105,13 +112,14 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
     return refused([{ kind: 'ima_entry_unexpected', found: evidence.imaEntry, requested: requestedEntry }]);
   }
 
-  const nonce = Buffer.from(expectation.nonce);
+  const nonce = typeof expectation.nonce === 'string' ? Buffer.from(expectation.nonce) : expectation.nonce;
   const { ak, akKey } = expectation;
-  const verified = verifyQuote({ text: evidence.quote, ak, akKey, hashAlg, nonce, mask });
+  const dataPcr = bindsKey ? 'required' : 'optional';
+  const verified = verifyQuote({ text: evidence.quote, ak, akKey, hashAlg, nonce, mask, dataPcr });
   if (!verified.ok) return refused([verified.failure]);
   const { quote } = verified;
 
-  const bindingFailures = appraiseBinding(quote, transportKeyPem);
+  const bindingFailures = transportKeyPem === undefined || !bindsKey ? [] : appraiseBinding(quote, transportKeyPem);
   // Asked for a part of the list, an agent leaves its key out: one that made another key since is asked for it.
   const hasOtherKey = bindingFailures.length > 0 && evidence.transportKeyPem === undefined && requestedEntry !== 0;
   const clockFound = clockProblems(progress.clock, quote.clockInfo);
@@ -120,19 +128,26 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
     { check: 'quote', failures: [] },
     { check: 'algorithms', failures: misdeclaredAlgorithms(quote, evidence) },
     { check: 'clock', failures: clockFailures },
-    { check: 'transport_key', failures: hasOtherKey ? [] : bindingFailures },
+    ...(bindsKey ? [{ check: 'transport_key' as const, failures: hasOtherKey ? [] : bindingFailures }] : []),
     { check: 'tpm_policy', failures: appraisePcrs(quote, expectation.tpmPolicy) },
   ];
 
   // From here on the quote counts, and with it the TPM's word that the machine was reset in between.
-  const known: Progress = { ...progress, clock: { ...quote.clockInfo }, transportKeyPem, bootTime: evidence.bootTime };
+  const known: Progress = {
+    ...progress,
+    clock: { ...quote.clockInfo },
+    ...(transportKeyPem !== undefined && { transportKeyPem }),
+    bootTime: evidence.bootTime,
+  };
   const postpone = (reason: InconclusiveReason, next: Progress): AttestationResult => {
     const conclusion = conclude([], findings);
     return conclusion.verdict === 'contraindicated'
       ? { ...conclusion, progress: fromFirstEntry(progress) }
       : { verdict: 'inconclusive', reason, progress: fromFirstEntry(next) };
   };
-  if (clockFound.some(({ kind }) => kind === 'clock_unsafe')) return postpone('clock_unsafe', progress);
+  const waitsForClock = bindsKey || !mayBeUnsafe(progress.clock, quote.clockInfo);
+  if (waitsForClock && clockFound.some(({ kind }) => kind === 'clock_unsafe'))
+    return postpone('clock_unsafe', progress);
   if (hasOtherKey) return postpone('transport_key_changed', progress);
   if (evidence.imaEntry !== 0) {
     if (wasReset(progress.clock, quote.clockInfo)) return postpone('machine_was_reset', known);
@@ -144,7 +159,13 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
     }
   }
 
-  const required: Check[] = ['algorithms', 'quote', 'clock', 'transport_key', 'tpm_policy'];
+  const required: Check[] = [
+    'algorithms',
+    'quote',
+    'clock',
+    ...(bindsKey ? (['transport_key'] as const) : []),
+    'tpm_policy',
+  ];
   let boot: string | undefined;
   if (expectation.measuredBoot !== undefined) {
     required.push('measured_boot');
@@ -192,6 +213,17 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
     },
   };
 }
+
+/**
+ * Whether a clock that is not safe is what a machine has that lost its power: since then the TPM was reset or resumed, or it
+ * said so before. Whoever polls waits for a safe one; an agent that attests once in a while may not see one for hours, and
+ * the nonce alone makes a quote fresh.
+ */
+const mayBeUnsafe = (previous: TpmsClockInfo | undefined, current: TpmsClockInfo): boolean =>
+  previous === undefined ||
+  !previous.safe ||
+  current.resetCount > previous.resetCount ||
+  current.restartCount > previous.restartCount;
 
 function judgeList(
   list: string,

@@ -122,7 +122,7 @@ function checkScheme(ak: TpmtPublic, signature: TpmtSignature, declared: HashAlg
 }
 
 /** The attested bitmap: one entry, the bank that was asked for, and the PCRs that were asked for. */
-function attestedMask({ attested }: QuoteAttest, bank: HashAlgorithm, wanted: number | undefined): number {
+function attestedMask({ attested }: QuoteAttest, { hashAlg: bank, mask: wanted, dataPcr }: QuoteExpectation): number {
   const [only, ...rest] = attested.pcrSelect;
   if (only === undefined || rest.length > 0 || only.hash !== bank) {
     return refuse({ kind: 'quote_pcr_bank', expected: bank, actual: attested.pcrSelect.map((entry) => entry.hash) });
@@ -130,7 +130,9 @@ function attestedMask({ attested }: QuoteAttest, bank: HashAlgorithm, wanted: nu
   const mask = bitmapMask(only.pcrSelect);
   if (mask === 0) refuse({ kind: 'pcr_bank_inactive', bank });
   const expected = wanted === undefined ? mask & 0xffffff : withDataPcr(wanted);
-  if (mask !== expected) refuse({ kind: 'quote_pcr_selection', expected, actual: mask });
+  if (mask !== expected && !(dataPcr === 'optional' && mask === wanted)) {
+    refuse({ kind: 'quote_pcr_selection', expected, actual: mask });
+  }
   return mask;
 }
 
@@ -161,6 +163,8 @@ export type QuoteExpectation = {
   readonly nonce: Uint8Array;
   /** The PCRs asked for, without PCR 16, which is always quoted; absent: whatever was quoted (one-shot evidence). */
   readonly mask?: number;
+  /** Whether PCR 16 may be left out, where it binds no key: it is quoted all the same by existing agents. */
+  readonly dataPcr?: 'required' | 'optional';
 };
 
 function verifyParts(parts: QuoteParts, expectation: QuoteExpectation): VerifiedQuote {
@@ -172,7 +176,7 @@ function verifyParts(parts: QuoteParts, expectation: QuoteExpectation): Verified
   }
   const attest = decodePart('attest', QuoteAttest, parts.attest);
   if (!equal(attest.extraData, expectation.nonce)) refuse({ kind: 'quote_nonce_mismatch' });
-  const mask = attestedMask(attest, hashAlg, expectation.mask);
+  const mask = attestedMask(attest, expectation);
   const values = blobValues(decodePart('pcrBlob', PcrValues, parts.pcrBlob), hashAlg, mask);
   const numbers = maskPcrs(mask);
   if (values.length !== numbers.length) {
