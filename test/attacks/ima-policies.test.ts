@@ -9,6 +9,7 @@ import { parseImaLine } from '@keylime/ima/entry';
 import { recordImaNg } from '@keylime/ima/record';
 import { ecdsaKeyId, signEnvelope, x509KeyId } from '@keylime/policies/dsse';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
+import { measure, recordedBuffer } from './ima-records.ts';
 import {
   ALLOWED_FILES,
   type AttackedVerifier,
@@ -235,16 +236,7 @@ const dmPolicy = {
   },
 };
 
-/** A measured buffer, as the kernel records device-mapper events. */
-function measureBuffer({ machine }: LyingAgent, name: string, text: string): void {
-  const hex = digest('sha256', Buffer.from(text)).toString('hex');
-  const fields = `ima-buf sha256:${hex} ${name} ${Buffer.from(text).toString('hex')}`;
-  const parsed = parseImaLine(`10 ${'1'.repeat(40)} ${fields}`);
-  assert.ok(parsed.ok);
-  const input = parsed.value.templateInput;
-  machine.append(`10 ${digest('sha1', input).toString('hex')} ${fields}\n`, digest('sha256', input));
-}
-
+const event = (name: string, text: string) => recordedBuffer(name, Buffer.from(text));
 const dm = {
   runtime_policy: base64(runtimePolicy({ ima: { ignored_keyrings: [], log_hash_alg: 'sha1', dm_policy: dmPolicy } })),
 };
@@ -253,17 +245,16 @@ const resumed = (root: string) =>
 
 test('devices that are as dm_policy says pass, and what was seen is remembered from round to round', async () => {
   const agent = await relaxed.agent('dm-good');
-  measureBuffer(agent, 'dm_table_load', table('aa'));
-  measureBuffer(agent, 'dm_device_resume', resumed('aa'));
+  measure(agent, event('dm_table_load', table('aa')), event('dm_device_resume', resumed('aa')));
   await relaxed.enrol(agent, dm);
   await relaxed.until(agent.id, ({ attestation_count }) => attestation_count > 1);
   agent.lie({});
-  measureBuffer(agent, 'dm_table_load', table('aa'));
-  const event = 'ima.validation.dm.dm_table_load.multiple_table_loads';
-  await assertFails(relaxed, agent, { event, message: /was loaded already/ });
+  measure(agent, event('dm_table_load', table('aa')));
+  const id = 'ima.validation.dm.dm_table_load.multiple_table_loads';
+  await assertFails(relaxed, agent, { event: id, message: /was loaded already/ });
 });
 
-for (const [what, events, event] of [
+for (const [what, events, id] of [
   [
     'another root digest',
     [
@@ -285,10 +276,10 @@ for (const [what, events, event] of [
   ['an event that cannot be read', [['dm_table_load', 'x']], 'ima.validation.dm.parsing_failed'],
 ] as const) {
   test(`[MUST] caught by dm_policy: ${what}`, async () => {
-    const agent = await relaxed.agent(`dm-${event.split('.').at(-1)}`);
+    const agent = await relaxed.agent(`dm-${id.split('.').at(-1)}`);
     agent.lie({});
-    for (const [name, text] of events) measureBuffer(agent, name, text);
+    measure(agent, ...events.map(([name, text]) => event(name, text)));
     await relaxed.enrol(agent, dm);
-    await assertFails(relaxed, agent, { event, message: /./ });
+    await assertFails(relaxed, agent, { event: id, message: /./ });
   });
 }

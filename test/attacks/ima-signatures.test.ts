@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { digest } from '@keylime/core/digest';
 import { commonName, forgeCertificate } from '@keylime/identity/forge-certificate';
-import { parseImaLine } from '@keylime/ima/entry';
 import { encodeKeyring } from '@keylime/ima/keyring';
 import { parseVerificationKey } from '@keylime/ima/public-key';
 import { keyIdText } from '@keylime/ima/signature';
 import { type SigningFixture, signatureBlob, signingFixture } from '@keylime/ima/signing-key.fixture';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
+import { type KernelRecord, measure, recorded } from './ima-records.ts';
 import {
   ALLOWED_FILES,
   type AttackedVerifier,
@@ -35,13 +35,6 @@ const certificateOf = ({ publicKey, privateKey }: SigningFixture) =>
   forgeCertificate({ subject: commonName('k'), issuer: commonName('k'), key: publicKey, signer: privateKey });
 const vendorCertificate = certificateOf(vendor);
 
-/** A line with the right template hash, and what it extends PCR 10 with. */
-function recorded(fields: string): { readonly line: string; readonly extend: Buffer } {
-  const parsed = parseImaLine(`10 ${'1'.repeat(40)} ${fields}`);
-  assert.ok(parsed.ok, fields);
-  const input = parsed.value.templateInput;
-  return { line: `10 ${digest('sha1', input).toString('hex')} ${fields}\n`, extend: digest('sha256', input) };
-}
 const keyLine = (der: Buffer, claimed = der, keyring = '.ima') =>
   recorded(`ima-buf sha256:${sha256(claimed).toString('hex')} ${keyring} ${der.toString('hex')}`);
 const fileLine = (path: string, blob: Uint8Array, content = path) =>
@@ -60,10 +53,6 @@ const moduleLine = (signature: string, content: Uint8Array = MODULE) => {
 const moduleKey = parseVerificationKey(modsig('rsa.pem'));
 assert.ok(moduleKey.ok);
 const moduleKeys = { ima_sign_verification_keys: JSON.stringify(encodeKeyring([moduleKey.value])) };
-
-const measure = ({ machine }: LyingAgent, ...records: readonly ReturnType<typeof recorded>[]) => {
-  for (const { line, extend } of records) machine.append(line, extend);
-};
 
 /** Knows no file but that of the boot, and the vendor's key on `.ima`. */
 const keyPolicy = runtimePolicy({ keyrings: { '.ima': [sha256(vendorCertificate).toString('hex')] } });
@@ -145,7 +134,7 @@ test('[MUST] a key in a line that the quote does not cover is never used', async
 type Attack = {
   readonly name: string;
   readonly changes?: Readonly<Record<string, unknown>>;
-  readonly records: () => readonly ReturnType<typeof recorded>[];
+  readonly records: () => readonly KernelRecord[];
   readonly event: string;
   readonly message: RegExp;
 };

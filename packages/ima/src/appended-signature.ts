@@ -13,6 +13,8 @@ export type AppendedSignature = {
 export type AppendedSigner = {
   /** The end of the signer's subject key identifier; absent where the signer is named by issuer and serial number. */
   readonly keyId: number | undefined;
+  /** Of the signer's certificate, lower-case hex; absent where the signer is named by its key identifier. */
+  readonly serialNumber?: string;
   /** As the measurement list prints it. */
   readonly hashAlgorithm: string;
   /** Digest of the content and what is signed instead of it; absent where the content itself is signed. */
@@ -84,7 +86,6 @@ function readSigner(info: DerElement): AppendedSigner {
   const fields = [...readElements(expectTag(info, DER.sequence, 'SignerInfo').content, 'SignerInfo')];
   expectTag(fields.shift(), DER.integer, 'version');
   const name = fields.shift();
-  if (name?.tag !== SUBJECT_KEY_ID) expectTag(name, DER.sequence, 'sid');
   const [hash] = readElements(expectTag(fields.shift(), DER.sequence, 'digestAlgorithm').content);
   const hashAlgorithm = HASHES.get(oidText(expectTag(hash, DER.oid, 'digestAlgorithm').content));
   const attributes = fields[0]?.tag === SIGNED_ATTRIBUTES ? fields.shift() : undefined;
@@ -92,8 +93,19 @@ function readSigner(info: DerElement): AppendedSigner {
   const signature = expectTag(fields.shift(), DER.octetString, 'signature').content;
   if (fields.some(({ tag }) => tag !== UNSIGNED_ATTRIBUTES)) fail('SignerInfo', 'an unknown field');
   if (hashAlgorithm === undefined) return fail('digestAlgorithm', 'not one that the kernel signs with');
-  const keyId = name?.tag === SUBJECT_KEY_ID ? endOf(name.content) : undefined;
-  return { keyId, hashAlgorithm, signature, ...(attributes && { attributes: readAttributes(attributes) }) };
+  return {
+    ...(name?.tag === SUBJECT_KEY_ID ? { keyId: endOf(name.content) } : { keyId: undefined, ...serialOf(name) }),
+    hashAlgorithm,
+    signature,
+    ...(attributes && { attributes: readAttributes(attributes) }),
+  };
+}
+
+/** Of IssuerAndSerialNumber. */
+function serialOf(name: DerElement | undefined): { readonly serialNumber: string } {
+  const [issuer, serial] = readElements(expectTag(name, DER.sequence, 'sid').content, 'sid');
+  expectTag(issuer, DER.sequence, 'issuer');
+  return { serialNumber: expectTag(serial, DER.integer, 'serialNumber').content.toString('hex') };
 }
 
 const endOf = (identifier: Buffer): number =>

@@ -287,6 +287,8 @@ export class Batch {
       // The shape of `isSignatureShaped`.
       if (signatureLength > 0) {
         const said = ((bytes[signature + 7] as number) << 8) | (bytes[signature + 8] as number);
+        const type = bytes[signature] as number;
+        if (type !== 3 && type !== 5 && type !== 6) return -1;
         if (signatureLength < 9 || signatureLength !== 9 + said) return -1;
       }
       bytes[signature - 4] = signatureLength;

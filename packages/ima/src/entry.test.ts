@@ -205,18 +205,50 @@ test('a template made of fields is known by its format', () => {
   const custom = parsed(`10 ${'1'.repeat(40)} d-ng|n-ng|sig sha256:${D} ${NAME} `);
   const named = parsed(`10 ${'1'.repeat(40)} ima-sig sha256:${D} ${NAME} `);
   assert.deepEqual(custom, { ...named, template: 'd-ng|n-ng|sig' });
-  const reordered = parsed(`10 ${'1'.repeat(40)} n-ng|d-ng ${NAME} sha256:${D}`);
-  assert.equal(Buffer.from(reordered.templateInput).toString('hex'), `${NAME_FIELD}280000007368613235363a00${D}`);
-  for (const format of [
-    'd-ng|n-ng|x',
-    'd-ng|d-ng|n-ng',
-    'd-ng|sig',
-    'n-ng|sig',
-    'd-ng|d|n-ng',
-    '|',
-    `${'d-ng|'.repeat(60)}n-ng`,
-  ]) {
-    assert.deepEqual(parseImaLine(`10 ${'1'.repeat(40)} ${format} a b c d`), { ok: false, problem: 'template' });
+  // Only template `ima` pads names.
+  const short = parsed(`10 ${'1'.repeat(40)} d|n ${SHA1} ${NAME}`);
+  assert.equal(Buffer.from(short.templateInput).toString('hex'), `14000000${SHA1}${NAME_FIELD}`);
+});
+
+for (const format of [
+  'd-ng|n-ng|x',
+  'd-ng|d-ng|n-ng',
+  'd-ng|sig',
+  'n-ng|sig',
+  'd-ng|d|n-ng',
+  '|',
+  `${'d-ng|'.repeat(60)}n-ng`,
+]) {
+  test(`a format that says no digest and name is refused: ${format.slice(0, 40)}`, () => {
+    const line = `10 ${'1'.repeat(40)} ${format} a b c d`;
+    assert.deepEqual(parseImaLine(line), { ok: false, problem: 'template_format' });
+  });
+}
+
+/** Records of the kernel's own templates whose bytes these formats would read as another digest, path or kind of record. */
+for (const [template, format] of [
+  ['ima-buf', 'd-ng|n-ng|xattrvalues'],
+  ['ima-buf', 'd-ng|n-ng|modsig'],
+  ['ima-buf', 'd-ng|n-ng|buf'],
+  ['ima-ng', 'n-ng|d-ng'],
+  ['ima-sig', 'd-modsig|n-ng|d'],
+  ['ima-modsig', 'd-modsig|n-ng|sig|d-ng|modsig'],
+  ['evm-sig', 'd-modsig|n-ng|evmsig|xattrnames|xattrlengths|d-ng|iuid|igid|imode'],
+  ['evm-sig', 'd-ng|xattrnames|evmsig|n-ng|xattrlengths|xattrvalues|iuid|igid|imode'],
+  ['evm-sig', 'd-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|igid|iuid|imode'],
+] as const) {
+  test(`a record of ${template} is not read by another format: ${format}`, () => {
+    const line = `10 ${'1'.repeat(40)} ${format} sha256:${D} ${NAME}${' 00'.repeat(7)}`;
+    assert.deepEqual(parseImaLine(line), { ok: false, problem: 'template_format' });
+  });
+}
+
+test('a field that begins as no signature of the kernel has not the shape of one', () => {
+  const signature = Buffer.from('0302049999999900010a', 'hex');
+  assert.equal(isSignatureShaped(signature), true);
+  for (const type of [0x00, 0x01, 0x02, 0x04, 0x07, 0x30, 0x64]) {
+    signature[0] = type;
+    assert.equal(isSignatureShaped(signature), false, String(type));
   }
 });
 

@@ -1,5 +1,6 @@
 import { bad, good, type Parsed } from '@keylime/core/parsed';
-import { decodeField, type FileDigest, type ImaFieldId, templateFields } from './template-fields.ts';
+import { isSignatureTypeId } from './signature.ts';
+import { decodeField, type FileDigest, type ImaFieldId, isTemplateFormat, templateFields } from './template-fields.ts';
 
 /** One measurement: what one line of `ascii_runtime_measurements` says. Nothing in it is verified by parsing. */
 export type ImaEntry = {
@@ -43,7 +44,14 @@ export type ImaMetadata = {
 };
 
 /** The part of a line that cannot be read. */
-export type ImaProblem = 'line_length' | 'field_count' | 'pcr' | 'template_hash' | 'template' | ImaFieldId;
+export type ImaProblem =
+  | 'line_length'
+  | 'field_count'
+  | 'pcr'
+  | 'template_hash'
+  | 'template'
+  | 'template_format'
+  | ImaFieldId;
 
 /** No kernel prints more: a name has at most 4,096 bytes, and buffers and signatures are far from half of this. */
 const LONGEST_LINE = 1 << 20;
@@ -65,7 +73,7 @@ export function parseImaLine(line: string | Uint8Array): Parsed<ImaEntry, ImaPro
   if (!/^\d{1,2}$/.test(pcrText) || Number(pcrText) > 23) return bad('pcr');
   if (!/^(?:[0-9a-fA-F]{2})+$/.test(hashText)) return bad('template_hash');
   const ids = templateFields(templateText);
-  if (ids === undefined) return bad('template');
+  if (ids === undefined) return bad(isTemplateFormat(templateText) ? 'template_format' : 'template');
 
   const violation = /^0+$/.test(hashText);
   const [fieldTexts, lastText] = splitFields(text, rest, ids.length - 1);
@@ -84,8 +92,8 @@ export function parseImaLine(line: string | Uint8Array): Parsed<ImaEntry, ImaPro
     else fileDigest ??= field.digest;
     path ??= field.name;
     data.set(id, field.data);
-    if (templateText !== 'ima') input.push(u32le(field.data.length));
-    input.push(field.data);
+    if (templateText !== 'ima') input.push(u32le(field.data.length), field.data);
+    else input.push(id === 'n' ? padded(field.data) : field.data);
   }
   if (fileDigest === undefined || path === undefined) return bad('field_count');
   const metadata = data.get('evmsig')?.length ? metadataOf(data) : undefined;
@@ -141,6 +149,9 @@ function metadataOf(data: ReadonlyMap<ImaFieldId, Uint8Array>): ImaMetadata | un
   return { signature: read('evmsig'), xattrNames, xattrValues, ...numbers };
 }
 
+/** A name as template `ima` hashes it: 256 bytes, the rest zeros. */
+const padded = (name: Uint8Array): Buffer => Buffer.concat([name], 256);
+
 function u32le(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value);
@@ -148,8 +159,12 @@ function u32le(value: number): Buffer {
 }
 
 /**
- * Whether a `sig` field has the shape of an IMA signature: at least the 9 bytes of `struct signature_v2_hdr`, and
- * the big-endian size in bytes 7 and 8 says how many follow (Linux security/integrity/integrity.h).
+ * Whether a `sig` field has the shape of an IMA signature: at least the 9 bytes of `struct signature_v2_hdr`, a type that the
+ * kernel puts there, and the big-endian size in bytes 7 and 8 says how many follow. Neither a key nor a device-mapper event
+ * has it, so that an `ima-buf` record cannot be shown as that of a file. Source: Linux security/integrity/integrity.h,
+ * ima_template_lib.c `ima_eventsig_init`.
  */
 export const isSignatureShaped = (signature: Uint8Array): boolean =>
-  signature.length >= 9 && 9 + ((signature[7] ?? 0) << 8) + (signature[8] ?? 0) === signature.length;
+  signature.length >= 9 &&
+  isSignatureTypeId(signature[0] ?? 0) &&
+  9 + ((signature[7] ?? 0) << 8) + (signature[8] ?? 0) === signature.length;

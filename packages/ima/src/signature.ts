@@ -51,7 +51,7 @@ export function parseImaSignature(bytes: Uint8Array): Parsed<ImaSignature, Signa
   const version = view.getUint8(1);
   const hashId = view.getUint8(2);
   if (HEADER_BYTES + view.getUint16(7) !== bytes.length) return bad('length');
-  if (!isTypeId(typeId)) return bad('type');
+  if (!isSignatureTypeId(typeId)) return bad('type');
   // fs-verity signatures never were over the bare digest, which could be taken for that of a file.
   if (version !== 3 && (version !== 2 || typeId === 6)) return bad('version');
   const hashAlgorithm = SIGNATURE_HASHES.get(hashId);
@@ -67,7 +67,20 @@ export function parseImaSignature(bytes: Uint8Array): Parsed<ImaSignature, Signa
   });
 }
 
-const isTypeId = (id: number): id is keyof typeof SIGNATURE_TYPES => Object.hasOwn(SIGNATURE_TYPES, id);
+/**
+ * The key id in a header of version 2 or 3, whatever else is wrong with the signature; `undefined` where there is no such
+ * header.
+ */
+export function keyIdIn(bytes: Uint8Array): number | undefined {
+  const version = bytes[1];
+  if (bytes.length < KEY_ID_END || (version !== 2 && version !== 3)) return undefined;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).readUInt32BE(KEY_ID_END - 4);
+}
+
+const KEY_ID_END = 7;
+
+/** Whether the kernel puts a signature that begins with this byte into a list. */
+export const isSignatureTypeId = (id: number): id is keyof typeof SIGNATURE_TYPES => Object.hasOwn(SIGNATURE_TYPES, id);
 
 /** A key id as operators see it in `/proc/keys` and `evmctl`. */
 export const keyIdText = (keyId: number): string => keyId.toString(16).padStart(8, '0');

@@ -49,23 +49,34 @@ export const IMA_TEMPLATES = {
 export type ImaTemplate = keyof typeof IMA_TEMPLATES;
 export type ImaFieldId = (typeof IMA_TEMPLATES)[ImaTemplate][number];
 
-const FIELD_IDS: readonly string[] = [...new Set(Object.values(IMA_TEMPLATES).flat())];
+/** What a format may have behind its digest and its name, in this order. */
+const FURTHER_FIELDS: readonly ImaFieldId[] = [...IMA_TEMPLATES['ima-modsig'], ...IMA_TEMPLATES['evm-sig']].filter(
+  (id) => id !== 'd-ng' && id !== 'n-ng',
+);
 
 /** The longest format that the kernel accepts (ima_template.c `MAX_TEMPLATE_NAME_LEN`). */
 const LONGEST_FORMAT = 255;
 
+/** Whether a name is a format, made with `ima_template_fmt=`; those of the kernel's own templates have no such bar. */
+export const isTemplateFormat = (name: string): boolean => name.includes('|');
+
 /**
  * The fields of a template by what the list calls it: its name, or, for one made with `ima_template_fmt=`, the format
- * itself, such as `d-ng|n-ng|sig`. A format of no use here has no digest or no name, or more than one of them.
+ * itself, such as `d-ng|n-ng|sig`.
+ *
+ * The template hash covers the bytes of the fields, not what they are called. So a format is taken only if it says of any
+ * record of the kernel's own templates what that template says: the digest comes first, then the name, then others in their
+ * usual order. With the third field alone it could be a buffer under another label, unless that is a signature, which has a
+ * shape.
  */
 export function templateFields(name: string): readonly ImaFieldId[] | undefined {
   if (Object.hasOwn(IMA_TEMPLATES, name)) return IMA_TEMPLATES[name as keyof typeof IMA_TEMPLATES];
-  if (name.length > LONGEST_FORMAT || !name.includes('|')) return undefined;
-  const ids = name.split('|');
-  if (!ids.every((id): id is ImaFieldId => FIELD_IDS.includes(id)) || new Set(ids).size !== ids.length)
-    return undefined;
-  const count = (wanted: readonly string[]) => ids.filter((id) => wanted.includes(id)).length;
-  return count(['d', 'd-ng', 'd-ngv2']) === 1 && count(['n', 'n-ng']) === 1 ? ids : undefined;
+  if (name.length > LONGEST_FORMAT || !isTemplateFormat(name)) return undefined;
+  const [digest = '', path = '', ...further] = name.split('|');
+  if (!['d', 'd-ng', 'd-ngv2'].includes(digest) || !['n', 'n-ng'].includes(path)) return undefined;
+  const isOrdered = FURTHER_FIELDS.filter((id) => further.includes(id)).join('|') === further.join('|');
+  if (!isOrdered || (further.length === 1 && further[0] !== 'sig')) return undefined;
+  return [digest, path, ...further] as ImaFieldId[];
 }
 
 /** One decoded field: the bytes that the kernel hashed, and what they mean. */
@@ -85,9 +96,9 @@ export function decodeField(id: ImaFieldId, text: string, violation: boolean): I
     case 'd-modsig':
       return text === '' ? { data: new Uint8Array() } : prefixedDigestField('d-ng', text, violation);
     case 'n':
-      return /^[^\0]{0,255}$/s.test(text) ? nameField(text, text.padEnd(256, '\0')) : undefined;
+      return /^[^\0]{0,255}$/s.test(text) ? nameField(text) : undefined;
     case 'n-ng':
-      return text.includes('\0') ? undefined : nameField(text, `${text}\0`);
+      return text.includes('\0') ? undefined : nameField(text);
     case 'xattrnames':
       if (text.includes('\0')) return undefined;
       // Of what is no file, such as boot_aggregate, there is no metadata.
@@ -132,10 +143,10 @@ function digestField(
   return { digest, data: prefix === '' ? bytes : Buffer.concat([encodeLatin1(prefix), bytes]) };
 }
 
-/** A name is shown to people and compared with policies as text; `padded` is what the kernel hashed. */
-const nameField = (text: string, padded: string): ImaField => ({
+/** A name is shown to people and compared with policies as text. */
+const nameField = (text: string): ImaField => ({
   name: /^[\0-\x7f]*$/.test(text) ? text : decodeUtf8(encodeLatin1(text)),
-  data: encodeLatin1(padded),
+  data: encodeLatin1(`${text}\0`),
 });
 
 function integerField(text: string, sizeBytes: 2 | 4): ImaField | undefined {

@@ -18,6 +18,10 @@ const failures: readonly (readonly [Failure, RegExp])[] = [
   [{ ...at, kind: 'ima_digest_not_allowed', map: 'digests', actual: 'ab', expected: ['cd'] }, /it was replaced/],
   [{ kind: 'ima_boot_aggregate_missing' }, /whole list of this boot/],
   [{ kind: 'ima_entry_malformed', index: 1, problem: 'pcr', line: 'x' }, /ima_ml_path/],
+  [
+    { kind: 'ima_entry_malformed', index: 1, problem: 'template_format', line: 'x' },
+    /ima_template_fmt=.*ima_template=/,
+  ],
   [{ ...at, kind: 'ima_pcr_not_ten', actual: 11 }, /pcr=/],
   [{ ...at, kind: 'ima_violation' }, /tomtou = accept/],
   [{ ...at, kind: 'ima_template_hash_mismatch', actual: 'a', expected: 'b' }, /ima\.log_hash_alg/],

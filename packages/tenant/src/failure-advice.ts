@@ -19,7 +19,10 @@ const ADVICE: readonly (readonly [event: RegExp, advice: (context: Context) => s
   ],
   [
     /^ima\.parser\./,
-    () => 'no kernel prints such a line: look at the list on the machine (ima_ml_path of the agent) for what wrote it',
+    ({ message }) =>
+      typeof message === 'string' && message.includes('(template_format)')
+        ? 'the kernel was booted with an ima_template_fmt= that is not taken: give the digest first, then the name, then the others in their usual order, or use ima_template='
+        : 'no kernel prints such a line: look at the list on the machine (ima_ml_path of the agent) for what wrote it',
   ],
   [
     /^ima\.pcr_mismatch$/,
