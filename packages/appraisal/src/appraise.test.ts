@@ -112,7 +112,15 @@ test('an unknown file is named with its index, and the next round asks for the w
   const result = round();
   assert.ok(result.verdict === 'contraindicated');
   assert.deepEqual(result.failures, [
-    { kind: 'ima_path_unknown', index: 1, path: '/opt/x', template: 'ima-ng', map: 'digests', actual: sha256('x') },
+    {
+      kind: 'ima_path_unknown',
+      index: 1,
+      path: '/opt/x',
+      template: 'ima-ng',
+      map: 'digests',
+      actual: sha256('x'),
+      explanation: { judgedFrom: 1 },
+    },
   ]);
   assert.equal(progress().nextEntry, 0);
 });

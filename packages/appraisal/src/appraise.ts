@@ -71,6 +71,8 @@ export type AttestationResult =
   | {
       readonly verdict: 'contraindicated';
       readonly failures: readonly [Failure, ...Failure[]];
+      /** Failures beyond these: of a list with very many only the first are told. */
+      readonly moreFailures: number;
       readonly progress: Progress;
     }
   | { readonly verdict: 'inconclusive'; readonly reason: InconclusiveReason; readonly progress: Progress }
@@ -91,6 +93,7 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   const refused = (failures: readonly [Failure, ...Failure[]]): AttestationResult => ({
     verdict: 'contraindicated',
     failures,
+    moreFailures: 0,
     progress: fromFirstEntry(progress),
   });
   const { mask, requestedEntry, runtimePolicy } = expectation;
@@ -142,7 +145,7 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   const postpone = (reason: InconclusiveReason, next: Progress): AttestationResult => {
     const conclusion = conclude([], findings);
     return conclusion.verdict === 'contraindicated'
-      ? { ...conclusion, progress: fromFirstEntry(progress) }
+      ? { ...conclusion, moreFailures: 0, progress: fromFirstEntry(progress) }
       : { verdict: 'inconclusive', reason, progress: fromFirstEntry(next) };
   };
   const waitsForClock = bindsKey || !mayBeUnsafe(progress.clock, quote.clockInfo);
@@ -190,7 +193,11 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   const conclusion = conclude(required, findings);
   if (conclusion.verdict === 'contraindicated') {
     // A clock that went back is not what the next one is compared with.
-    return { ...conclusion, progress: fromFirstEntry(clockFailures.length > 0 ? progress : known) };
+    return {
+      ...conclusion,
+      moreFailures: ima === undefined ? 0 : ima.failureCount - ima.failures.length,
+      progress: fromFirstEntry(clockFailures.length > 0 ? progress : known),
+    };
   }
   if (conclusion.verdict === 'inconclusive') {
     return { verdict: 'inconclusive', reason: conclusion.missing[0], progress: fromFirstEntry(progress) };

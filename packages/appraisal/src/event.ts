@@ -53,6 +53,13 @@ const ALGORITHM_EVENTS = {
   signing: 'invalid_sign_alg',
 } as const;
 
+/** The events, of which the last one says that there are `more`. */
+export function withMoreFailures(events: readonly FailureEvent[], more: number): readonly FailureEvent[] {
+  const last = events.at(-1);
+  if (last === undefined || more === 0) return events;
+  return [...events.slice(0, -1), { ...last, context: { ...last.context, more_failures: more } }];
+}
+
 /** The event of a failure: ids as in 06 section 3.2 of the reference; messages that suites of the field match are kept. */
 export function failureEvent(failure: Failure): FailureEvent {
   switch (failure.kind) {
@@ -243,7 +250,13 @@ export function failureEvent(failure: Failure): FailureEvent {
       return mild(
         'ima.validation.ima-ng.runtime_policy_hash',
         `Hashes for file ${failure.path} don't match: ${failure.actual} is not in the policy`,
-        { ...place(failure), got: failure.actual, expected: failure.expected, ...signed(failure) },
+        {
+          ...place(failure),
+          got: failure.actual,
+          expected: failure.expected,
+          ...(failure.expectedMore !== undefined && { expected_more: failure.expectedMore }),
+          ...signed(failure),
+        },
       );
     case 'ima_buffer_digest_mismatch':
       return mild('ima.validation.ima_hash', `Digest of entry ${failure.index} is not that of its buffer`, {
@@ -257,7 +270,7 @@ export function failureEvent(failure: Failure): FailureEvent {
       return mild(
         'ima.validator.ima-sig.invalid_signature',
         `Signature of ${failure.path} is malformed (${failure.sizeBytes} bytes)`,
-        place(failure),
+        { ...place(failure), signature: 'malformed', ...keyOf(failure) },
       );
     case 'ima_device_mapper':
       return mild(deviceMapperEvent(failure), `Device mapper: ${failure.detail}`, optionalPlace(failure));
@@ -304,7 +317,9 @@ const place = ({ index, path, template, explanation }: Place): FailureEvent['con
   path,
   template,
   ...(explanation?.firstIndex !== undefined && { first_index: explanation.firstIndex }),
+  ...(explanation?.judgedFrom !== undefined && { judged_from: explanation.judgedFrom }),
   ...(explanation?.listedFor && { listed_for: explanation.listedFor }),
+  ...(explanation?.listedForMore !== undefined && { listed_for_more: explanation.listedForMore }),
   ...(explanation?.foundPackage !== undefined && { got_package: explanation.foundPackage }),
   ...(explanation?.expectedPackages && { expected_packages: explanation.expectedPackages }),
 });
@@ -324,8 +339,13 @@ const signed = ({
   readonly signature?: SignatureFinding;
 }): FailureEvent['context'] => ({
   policy_member: map,
-  ...(signature && { signature: signature.problem }),
-  ...(signature?.keyId !== undefined && { key_id: signature.keyId }),
+  ...(signature && { signature: signature.problem, ...keyOf(signature) }),
+});
+
+/** Which key a signature says that it is by. */
+const keyOf = ({ keyId, keySerial }: Pick<SignatureFinding, 'keyId' | 'keySerial'>): FailureEvent['context'] => ({
+  ...(keyId !== undefined && { key_id: keyId }),
+  ...(keySerial !== undefined && { key_serial: keySerial }),
 });
 
 /** Failures about one event's content carry its name; those about its form, and about all devices, do not. */

@@ -39,6 +39,33 @@ test('a later entry of a path names the first one, whose index counts from the s
   assert.deepEqual([continued?.index, continued?.first_index], [2, 1]);
 });
 
+test('where a part of the list was judged, the explanation says from where on it looked', () => {
+  const first = lineOf(`ima-ng sha256:${OLD} /usr/bin/tool`);
+  const later = lineOf(`ima-ng sha256:${OTHER} /usr/bin/tool`);
+  const runningPcr = pcrAfter([BOOT_LINE, first]);
+  const [context] = contexts([later], { firstEntry: 2, runningPcr });
+  assert.deepEqual([context?.index, context?.first_index, context?.judged_from], [2, undefined, 2]);
+  const [whole] = contexts([BOOT_LINE, first, later]);
+  assert.deepEqual([whole?.index, whole?.first_index, whole?.judged_from], [2, 1, undefined]);
+});
+
+test('every failure that is told is explained, and what is left out of an explanation is counted', () => {
+  const many = Array.from({ length: 30 }, (_, i) => lineOf(`ima-ng sha256:${NEW} /opt/${i}`));
+  const found = contexts([BOOT_LINE, ...many]);
+  assert.deepEqual(
+    found.map(({ got_package }) => got_package),
+    Array.from({ length: 30 }, () => 'tool 1.1-1'),
+  );
+  const versions = Array.from({ length: 20 }, (_, i) => sha256(`version ${i}`));
+  const digests = { '/usr/bin/tool': versions, ...Object.fromEntries(versions.map((_, i) => [`/copy/${i}`, [OTHER]])) };
+  const [context] = contexts([BOOT_LINE, lineOf(`ima-ng sha256:${OTHER} /usr/bin/tool`)], {
+    policy: policyWith({ digests }),
+  });
+  const lengthOf = (list: unknown) => (Array.isArray(list) ? list.length : 0);
+  assert.deepEqual([lengthOf(context?.expected), context?.expected_more], [16, 4]);
+  assert.deepEqual([lengthOf(context?.listed_for), context?.listed_for_more], [3, 17]);
+});
+
 test('a path that is not known, under a digest that is not, has nothing to add', () => {
   const [context] = contexts([BOOT_LINE, lineOf(`ima-ng sha256:${OTHER} /opt/x`)]);
   assert.deepEqual(context, {

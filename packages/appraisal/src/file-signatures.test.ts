@@ -55,8 +55,9 @@ test('a signature that does not help says why', () => {
     [stranger.sign(DIGEST, { keyId: signer.keyId }), keys, { keyId: id, problem: 'invalid' }],
     [signer.sign(DIGEST, { hashId: 2 }), keys, { keyId: id, problem: 'wrong_digest_algorithm' }],
     [signer.sign(DIGEST, { type: 5 }), keys, { keyId: id, problem: 'not_of_this_digest' }],
-    [signer.sign(DIGEST, { hashId: 18 }), keys, { problem: 'hash_algorithm' }],
-    [signer.sign(DIGEST, { type: 2 }), keys, { problem: 'type' }],
+    [signer.sign(DIGEST, { hashId: 18 }), keys, { keyId: id, problem: 'hash_algorithm' }],
+    [signer.sign(DIGEST, { type: 6 }), keys, { keyId: id, problem: 'version' }],
+    // The header of version 1 has no key id in this place.
     [signer.sign(DIGEST, { version: 1 }), keys, { problem: 'version' }],
   ];
   for (const [blob, keyring, signature] of cases) {
@@ -81,6 +82,15 @@ test('what has not the shape of a signature fails even for files that are listed
   const cut = signer.sign(DIGEST).subarray(0, -1);
   for (const changes of [{ digests: { [FILE]: [D] } }, { excludes: ['/opt/'] }]) {
     const result = appraiseLines([BOOT_LINE, signedLine(cut)], { policy: policyWith(changes) });
+    assert.deepEqual(kindsOf(result, 'keyId'), [`1 ima_signature_malformed "${keyIdText(signer.keyId)}"`]);
+  }
+});
+
+test('what begins as no signature of a kernel fails as malformed: a buffer could be shown as a file by it', () => {
+  for (const type of [1, 2, 4, 0x30, 0x64]) {
+    const result = appraiseLines([BOOT_LINE, signedLine(signer.sign(DIGEST, { type }))], {
+      policy: policyWith({ digests: { [FILE]: [D] } }),
+    });
     assert.deepEqual(kindsOf(result), ['1 ima_signature_malformed']);
   }
 });
@@ -249,14 +259,15 @@ test('an appended signature that does not help says why', () => {
   const keys = vectorKey('rsa.pem');
   const [keyId = 0] = keys.keys();
   const id = { keyId: keyIdText(keyId) };
+  const serial = { keySerial: new X509Certificate(modsig('rsa.pem')).serialNumber.toLowerCase() };
   const other = `sha256:${sha256('other content')}`;
   for (const [line, keyring, finding] of [
     [moduleLine('rsa-keyid.p7s'), keyringOf(stranger), { ...id, problem: 'key_unknown' }],
-    [moduleLine('rsa-serial.p7s'), keyringOf(stranger), { problem: 'key_unknown' }],
+    [moduleLine('rsa-serial.p7s'), keyringOf(stranger), { ...serial, problem: 'key_unknown' }],
     [moduleLine('rsa-keyid.p7s', other), keys, { ...id, problem: 'invalid' }],
     [moduleLine('rsa-attributes.p7s', other), keys, { ...id, problem: 'invalid' }],
     [moduleLine('rsa-sha512.p7s'), keys, { ...id, problem: 'wrong_digest_algorithm' }],
-    [moduleLine('rsa-keyid.p7s', ''), keys, { problem: 'not_of_this_digest' }],
+    [moduleLine('rsa-keyid.p7s', ''), keys, { ...id, problem: 'not_of_this_digest' }],
     [moduleLine('rsa-attached.p7s'), keys, { problem: 'pkcs7' }],
     [moduleLine('module.ko'), keys, { problem: 'pkcs7' }],
   ] as const) {
@@ -267,5 +278,7 @@ test('an appended signature that does not help says why', () => {
 test('a signature over a file says nothing of the digest that it was measured with', () => {
   const digest = sha256(modsig('module.ko'));
   const line = lineOf(`ima-modsig sha256:${digest} ${FILE}   ${modsig('rsa-keyid.p7s').toString('hex')}`);
-  assert.deepEqual(moduleFinding(line, vectorKey('rsa.pem')), ['1 ima_path_unknown {"problem":"not_of_this_digest"}']);
+  assert.deepEqual(moduleFinding(line, vectorKey('rsa.pem')), [
+    `1 ima_path_unknown {"keyId":"${keyIdText([...vectorKey('rsa.pem').keys()][0] ?? 0)}","problem":"not_of_this_digest"}`,
+  ]);
 });

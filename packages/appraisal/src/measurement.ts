@@ -6,10 +6,10 @@ import { verifyEvmSignature } from '@keylime/ima/evm-signature';
 import { showName } from '@keylime/ima/list-text';
 import { parseMeasuredKey } from '@keylime/ima/public-key';
 import { IMA_PCR, type ImaLine } from '@keylime/ima/replay';
-import { keyIdText, parseImaSignature, type SignatureProblem } from '@keylime/ima/signature';
+import { keyIdIn, keyIdText, parseImaSignature, type SignatureProblem } from '@keylime/ima/signature';
 import type { FileDigest } from '@keylime/ima/template-fields';
 import { verifyImaSignature } from '@keylime/ima/verify-signature';
-import { type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
+import { countDigests, type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { DeviceMapper, DmProblem } from './device-mapper.ts';
@@ -34,12 +34,14 @@ export type MeasurementFailure =
       readonly kind: 'ima_digest_not_allowed';
       readonly map: DigestMapName;
       readonly actual: string;
+      /** Up to `MOST_SHOWN_DIGESTS`, and how many more there are. */
       readonly expected: readonly string[];
+      readonly expectedMore?: number;
     } & Signed)
   /** `actual` is the entry's digest, `expected` that of its buffer; absent where its algorithm is not available. */
   | (OfPath & { readonly kind: 'ima_buffer_digest_mismatch'; readonly actual: string; readonly expected?: string })
   | (OfPath & { readonly kind: 'ima_key_unsupported'; readonly keyType: string })
-  | (OfPath & { readonly kind: 'ima_signature_malformed'; readonly sizeBytes: number })
+  | (OfPath & { readonly kind: 'ima_signature_malformed'; readonly sizeBytes: number; readonly keyId?: string })
   | (Partial<OfPath> & {
       readonly kind: 'ima_device_mapper';
       readonly problem: DmProblem;
@@ -58,8 +60,10 @@ type OfPath = {
 type Signed = { readonly signature?: SignatureFinding };
 
 export type SignatureFinding = {
-  /** Eight hexadecimal digits; absent where the header cannot be read. */
+  /** Eight hexadecimal digits; absent where the signature names none. */
   readonly keyId?: string;
+  /** Serial number of the certificate that an appended signature names instead, in hex. */
+  readonly keySerial?: string;
   readonly problem:
     | SignatureProblem
     | 'pkcs7'
@@ -124,7 +128,7 @@ function judgeFile(place: Place, entry: ImaEntry, rules: MeasurementRules): Meas
   const { path, fileDigest, signature: bytes } = entry;
   // Not even an excluded file may carry what is no signature: it shows a list that was not printed by a kernel.
   if (bytes && !isSignatureShaped(bytes)) {
-    return { kind: 'ima_signature_malformed', ...place, sizeBytes: bytes.length };
+    return { kind: 'ima_signature_malformed', ...place, sizeBytes: bytes.length, ...keyNamedIn(bytes) };
   }
   if (acceptsFile(path, fileDigest.hex, rules)) return undefined;
   const findings = [
@@ -156,7 +160,9 @@ function notListed(
   const allowed = digests.get(place.path);
   const more = { ...place, map, actual, ...(signature && { signature }) };
   if (allowed === undefined) return { kind: 'ima_path_unknown', ...more };
-  return { kind: 'ima_digest_not_allowed', ...more, expected: someDigests(allowed, MOST_SHOWN_DIGESTS) };
+  const expected = someDigests(allowed, MOST_SHOWN_DIGESTS);
+  const expectedMore = countDigests(allowed) - expected.length;
+  return { kind: 'ima_digest_not_allowed', ...more, expected, ...(expectedMore > 0 && { expectedMore }) };
 }
 
 /** The signature over the digest of the file, if there is one: of its content, or of its Merkle tree (fs-verity). */
@@ -166,7 +172,7 @@ function judgeSignature(
 ): 'verified' | SignatureFinding | undefined {
   if (bytes === undefined) return undefined;
   const parsed = parseImaSignature(bytes);
-  if (!parsed.ok) return { problem: parsed.problem };
+  if (!parsed.ok) return { ...keyNamedIn(bytes), problem: parsed.problem };
   const signature = parsed.value;
   const keyId = keyIdText(signature.keyId);
   if (signature.type !== (fileDigest.verity ? 'verity' : 'file')) return { keyId, problem: 'not_of_this_digest' };
@@ -177,6 +183,20 @@ function judgeSignature(
   return verifyImaSignature(signature, digest, key) ? 'verified' : { keyId, problem: 'invalid' };
 }
 
+/** Which key a signature says that it is by, as far as that can be read. */
+function keyNamedIn(bytes: Uint8Array): { readonly keyId?: string } {
+  const keyId = keyIdIn(bytes);
+  return keyId === undefined ? {} : { keyId: keyIdText(keyId) };
+}
+
+const keyNamedBy = ({
+  keyId,
+  serialNumber,
+}: AppendedSigner): { readonly keyId?: string; readonly keySerial?: string } => ({
+  ...(keyId !== undefined && { keyId: keyIdText(keyId) }),
+  ...(serialNumber !== undefined && { keySerial: serialNumber }),
+});
+
 /** The EVM portable signature over the metadata of the file, its digest among them, in templates that print all of it. */
 function judgeMetadata(
   { metadata, fileDigest }: ImaEntry,
@@ -184,7 +204,7 @@ function judgeMetadata(
 ): 'verified' | SignatureFinding | undefined {
   if (metadata === undefined) return undefined;
   const parsed = parseImaSignature(metadata.signature);
-  if (!parsed.ok) return { problem: parsed.problem };
+  if (!parsed.ok) return { ...keyNamedIn(metadata.signature), problem: parsed.problem };
   const keyId = keyIdText(parsed.value.keyId);
   const key = keys.find(parsed.value.keyId, 'metadata')?.key;
   if (key === undefined) return { keyId, problem: 'key_unknown' };
@@ -199,8 +219,11 @@ function judgeAppendedSignature(
   if (appendedSignature === undefined) return undefined;
   const parsed = parseAppendedSignature(appendedSignature);
   if (!parsed.ok) return { problem: parsed.problem };
-  if (appendedDigest === undefined) return { problem: 'not_of_this_digest' };
-  const findings = parsed.value.signers.map((signer) => judgeSigner(signer, appendedDigest, keys));
+  const findings = parsed.value.signers.map((signer) =>
+    appendedDigest === undefined
+      ? ({ ...keyNamedBy(signer), problem: 'not_of_this_digest' } as const)
+      : judgeSigner(signer, appendedDigest, keys),
+  );
   return findings.includes('verified') ? 'verified' : findings[0];
 }
 
@@ -209,7 +232,7 @@ function judgeSigner(
   { algorithm, hex }: FileDigest,
   keys: SigningKeys,
 ): 'verified' | SignatureFinding {
-  const named = signer.keyId === undefined ? {} : { keyId: keyIdText(signer.keyId) };
+  const named = keyNamedBy(signer);
   if (signer.hashAlgorithm !== algorithm) return { ...named, problem: 'wrong_digest_algorithm' };
   // Keyrings hold no names: of a signer named by issuer and serial number any of the keys may be the one.
   const key = signer.keyId === undefined ? undefined : keys.find(signer.keyId, 'file');

@@ -266,6 +266,14 @@ test('of very many failures the first hundred are told and all are counted', () 
   assert.deepEqual([result.failures.length, result.failureCount], [100, 300]);
 });
 
+test('many failures do not hide one of another kind behind them', () => {
+  const evil = Array.from({ length: 300 }, (_, i) => line(`ima-ng sha256:${D} /opt/evil-${i}`));
+  const unreadable = `10 ${'1'.repeat(40)} nothing`;
+  const result = appraise([boot, ...evil, unreadable], { quotedPcr: Buffer.alloc(32, 1) });
+  const others = kinds(result).filter((kind) => !kind.endsWith('ima_path_unknown'));
+  assert.deepEqual(others, ['301 ima_entry_malformed', 'ima_pcr_mismatch']);
+});
+
 const vector = (name: string) =>
   readFileSync(new URL(`../../testing/vectors/debian12-uefi-vm/${name}`, import.meta.url));
 

@@ -50,7 +50,10 @@ export type RuntimeIntegrityEvidence = {
 };
 
 export type RuntimeIntegrity = {
-  /** The first `MAX_FAILURES` failures in the order of the list; none if and only if the list is accepted. */
+  /**
+   * The first `MAX_FAILURES` failures in the order of the list, and of those behind them the first of each kind; none if and
+   * only if the list is accepted.
+   */
   readonly failures: readonly RuntimeIntegrityFailure[];
   readonly failureCount: number;
   readonly entryCount: number;
@@ -154,14 +157,23 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
   };
 }
 
-/** Counts all failures and keeps the first ones. */
+/**
+ * Counts all failures and keeps the first ones, and the first of each kind: many failures that an operator takes lightly must
+ * not hide a grave one behind them.
+ */
 class FailureList {
   readonly first: RuntimeIntegrityFailure[] = [];
+  readonly #kinds = new Set<string>();
   count = 0;
 
   add(failures: readonly RuntimeIntegrityFailure[]): void {
     this.count += failures.length;
-    for (const failure of failures) if (this.first.length < MAX_FAILURES) this.first.push(copied(failure));
+    for (const failure of failures) {
+      const kind = `${failure.kind} ${'problem' in failure ? failure.problem : ''} ${'map' in failure ? failure.map : ''}`;
+      if (this.first.length >= MAX_FAILURES && this.#kinds.has(kind)) continue;
+      this.#kinds.add(kind);
+      this.first.push(copied(failure));
+    }
   }
 }
 

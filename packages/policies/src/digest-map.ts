@@ -23,6 +23,9 @@ export function includesDigest(list: DigestList, hex: string): boolean {
   return list instanceof Set ? list.has(hex) : (list as readonly string[]).includes(hex);
 }
 
+export const countDigests = (list: DigestList): number =>
+  typeof list === 'string' ? 1 : list instanceof Set ? list.size : (list as readonly string[]).length;
+
 /** The digests of a list, at most `most`. */
 export const someDigests = (list: DigestList, most: number): readonly string[] =>
   typeof list === 'string' ? [list] : [...list].slice(0, most);

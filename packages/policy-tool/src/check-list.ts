@@ -81,14 +81,22 @@ export function checkList(list: Uint8Array, policy: RuntimePolicy, violations: '
 /** A failure as one line for a person, with what is known beyond the message. */
 export function failureLine({ index, message, context }: CheckFailure): string {
   const more: string[] = [];
-  const { expected, first_index, listed_for, got_package, expected_packages, signature, key_id } = context;
-  if (Array.isArray(expected) && expected.length > 0) more.push(`expected ${expected.join(' or ')}`);
+  const { expected, first_index, listed_for, got_package, expected_packages, signature } = context;
+  if (Array.isArray(expected) && expected.length > 0) {
+    more.push(`expected ${expected.join(' or ')}${andMore(context.expected_more)}`);
+  }
   if (Array.isArray(expected_packages)) more.push(`of ${expected_packages.join(' or ')}`);
   if (typeof got_package === 'string') more.push(`found is of ${got_package}`);
-  if (Array.isArray(listed_for)) more.push(`the digest is listed for ${listed_for.join(', ')}`);
+  if (Array.isArray(listed_for))
+    more.push(`the digest is listed for ${listed_for.join(', ')}${andMore(context.listed_for_more)}`);
   if (typeof first_index === 'number') more.push(`first seen in entry ${first_index}`);
   if (typeof signature === 'string') {
-    more.push(`signature${typeof key_id === 'string' ? ` by key ${key_id}` : ''}: ${signature.replaceAll('_', ' ')}`);
+    const { key_id: keyId, key_serial: serial } = context;
+    const by =
+      typeof keyId === 'string' ? ` by key ${keyId}` : typeof serial === 'string' ? ` by certificate ${serial}` : '';
+    more.push(`signature${by}: ${signature.replaceAll('_', ' ')}`);
   }
   return `${index === undefined ? '' : `entry ${index}: `}${message}${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
 }
+
+const andMore = (count: Json | undefined): string => (typeof count === 'number' ? ` and ${count} more` : '');

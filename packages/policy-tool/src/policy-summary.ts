@@ -1,6 +1,6 @@
 import { isJsonObject, type Json } from '@keylime/core/json';
 import { keyIdText } from '@keylime/ima/signature';
-import { type DigestMap, someDigests } from '@keylime/policies/digest-map';
+import { countDigests, type DigestMap, someDigests } from '@keylime/policies/digest-map';
 import type { PolicyFile } from './policy-file.ts';
 
 /** What there is to know about a policy at a glance. */
@@ -15,7 +15,7 @@ export function policySummary({ json, policy, isSigned }: PolicyFile): { readonl
     timestamp: meta.timestamp ?? null,
     release: root.release ?? 0,
     files: policy.digests.size,
-    digests: countDigests(policy.digests),
+    digests: countAll(policy.digests),
     digest_algorithms: algorithmsOf(policy.digests),
     boot_aggregates: [...someDigests(policy.digests.get('boot_aggregate') ?? [], Number.POSITIVE_INFINITY)],
     excludes: Array.isArray(root.excludes) ? root.excludes : [],
@@ -36,9 +36,9 @@ const ALGORITHMS: ReadonlyMap<number, string> = new Map([
   [128, 'sha512'],
 ]);
 
-function countDigests(map: DigestMap): number {
+function countAll(map: DigestMap): number {
   let count = 0;
-  for (const list of map.values()) count += typeof list === 'string' ? 1 : 'size' in list ? list.size : list.length;
+  for (const list of map.values()) count += countDigests(list);
   return count;
 }
 
@@ -51,7 +51,7 @@ function algorithmsOf(map: DigestMap): readonly string[] {
 }
 
 const namesOf = (map: DigestMap): { readonly [name: string]: number } =>
-  Object.fromEntries([...map].map(([name, list]) => [name, someDigests(list, Number.POSITIVE_INFINITY).length]));
+  Object.fromEntries([...map].map(([name, list]) => [name, countDigests(list)]));
 
 /** The summary as lines for a person. */
 export const summaryLines = (summary: { readonly [name: string]: Json }): readonly string[] =>

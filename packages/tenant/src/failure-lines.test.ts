@@ -22,6 +22,25 @@ test('a failure is one line that says where and why', () => {
   ]);
 });
 
+test('what was left out is counted, and where the verifier began to look is said', () => {
+  const context = {
+    message: 'm',
+    index: 17,
+    first_index: 16,
+    judged_from: 12,
+    expected: ['a1', 'a2', 'a3', 'a4'],
+    expected_more: 5,
+    listed_for: ['/x'],
+    listed_for_more: 2,
+    signature: 'key_unknown',
+    key_serial: '1f00',
+    more_failures: 80,
+  };
+  assert.deepEqual(failureLines({ last_failures: [{ event_id: 'ima.x', context }] }), [
+    'ima.x: m; entry 17; first seen at entry 16; entries before 12 were judged earlier; expected a1 or a2 or a3 and 6 more; the digest found is listed for /x and 2 more; signature: key unknown; certificate 1f00; and 80 more failures',
+  ]);
+});
+
 test('a failure of a boot names the event of its log', () => {
   const context = {
     message: 'The boot is not as measured-boot policy strict wants it: kernel cmdline unexpected',

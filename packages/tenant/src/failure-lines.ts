@@ -15,13 +15,20 @@ function failureLine({ event_id: event, context }: { readonly [key: string]: Jso
     about.message === undefined ? '' : text(about.message),
     placeOf(about),
     about.first_index === undefined ? '' : `first seen at entry ${text(about.first_index)}`,
+    about.judged_from === undefined ? '' : `entries before ${text(about.judged_from)} were judged earlier`,
     about.got === undefined ? '' : `found ${text(about.got)}`,
     about.got_package === undefined ? '' : `which is of ${text(about.got_package)}`,
-    about.expected === undefined || about.expected === null ? '' : `expected ${list(about.expected, ' or ')}`,
+    about.expected === undefined || about.expected === null
+      ? ''
+      : `expected ${list(about.expected, ' or ', about.expected_more)}`,
     about.expected_packages === undefined ? '' : `of ${list(about.expected_packages, ' or ')}`,
-    about.listed_for === undefined ? '' : `the digest found is listed for ${list(about.listed_for, ', ')}`,
+    about.listed_for === undefined
+      ? ''
+      : `the digest found is listed for ${list(about.listed_for, ', ', about.listed_for_more)}`,
     about.signature === undefined ? '' : `signature: ${text(about.signature).replaceAll('_', ' ')}`,
     about.key_id === undefined ? '' : `key ${text(about.key_id)}`,
+    about.key_serial === undefined ? '' : `certificate ${text(about.key_serial)}`,
+    about.more_failures === undefined ? '' : `and ${text(about.more_failures)} more failures`,
   ];
   return `${text(event)}: ${parts.filter((part) => part !== '').join('; ')}`;
 }
@@ -38,8 +45,9 @@ const text = (value: Json | undefined): string => (typeof value === 'string' ? v
 
 const MOST = 3;
 
-function list(value: Json, between: string): string {
+/** The first few of a list, of which the verifier may have left out `more`. */
+function list(value: Json, between: string, leftOut: Json = 0): string {
   if (!Array.isArray(value)) return text(value);
-  const more = value.length > MOST ? ` and ${value.length - MOST} more` : '';
-  return value.slice(0, MOST).map(text).join(between) + more;
+  const more = value.length - Math.min(value.length, MOST) + Number(leftOut);
+  return value.slice(0, MOST).map(text).join(between) + (more > 0 ? ` and ${more} more` : '');
 }

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { failure, success } from '@keylime/api/envelope';
 import { quotedBootAggregates } from '@keylime/appraisal/appraise';
-import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
+import { type FailureEvent, failureEvent, withMoreFailures } from '@keylime/appraisal/event';
 import { appraiseBoot, type BootExpectation, referenceChecksum } from '@keylime/appraisal/measured-boot';
 import { appraisePcrs } from '@keylime/appraisal/pcr-policy';
 import { appraiseRuntimeIntegrity } from '@keylime/appraisal/runtime-integrity';
@@ -158,7 +158,7 @@ export function verifyEvidence(
     if (quotedPcr === undefined) events.push(failureEvent({ kind: 'pcrs_missing', pcrs: [IMA_PCR] }));
     else if (request.imaList === undefined) events.push(failureEvent({ kind: 'ima_list_missing' }));
     else {
-      const { failures } = appraiseRuntimeIntegrity({
+      const { failures, failureCount } = appraiseRuntimeIntegrity({
         list: request.imaList,
         firstEntry: 0,
         bank: quote.bank,
@@ -167,7 +167,7 @@ export function verifyEvidence(
         bootAggregates: quotedBootAggregates(quote),
         violations: 'accept',
       });
-      events.push(...failures.map(failureEvent));
+      events.push(...withMoreFailures(failures.map(failureEvent), failureCount - failures.length));
     }
   }
   return failing(events);

@@ -32,7 +32,8 @@ export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress
       return { kind: 'inconclusive', progress: result.progress, reason: result.reason };
     case 'contraindicated': {
       const events = result.failures.map(failureEvent) as unknown as NonEmpty<FailureEvent>;
-      return { kind: 'contraindicated', declared, events, progress: result.progress };
+      const { moreFailures, progress: next } = result;
+      return { kind: 'contraindicated', declared, events, moreEvents: moreFailures, progress: next };
     }
   }
 }

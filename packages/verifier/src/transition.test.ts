@@ -148,6 +148,11 @@ test('the list of stored failures is bounded and starts with the worst', () => {
   const { record } = transition(sampleAgent(), outcome, settings, NOW);
   assert.equal(record.lastFailures.length, 20);
   assert.equal(record.lastFailures[0]?.eventId, 'quote');
+  assert.deepEqual(record.lastFailures.at(-1)?.context, { message: 'm', more_failures: 82 });
+  const counted = transition(sampleAgent(), { ...outcome, moreEvents: 1000 } as Outcome, settings, NOW).record;
+  assert.equal(counted.lastFailures.at(-1)?.context.more_failures, 1082);
+  const few = transition(sampleAgent(), failing(event('ima.first')), settings, NOW).record;
+  assert.deepEqual(few.lastFailures.at(-1)?.context, { message: 'm' });
 });
 
 const clock = { clock: 5n, resetCount: 3, restartCount: 0, safe: true };

@@ -1,5 +1,5 @@
 import type { AlgorithmNames } from '@keylime/appraisal/algorithms';
-import type { FailureEvent } from '@keylime/appraisal/event';
+import { type FailureEvent, withMoreFailures } from '@keylime/appraisal/event';
 import type { Progress } from '@keylime/appraisal/progress';
 import { highestSeverity, type SeverityPolicy, worstEvent } from '@keylime/appraisal/severity';
 import { digestHex } from '@keylime/core/digest';
@@ -24,6 +24,8 @@ export type Outcome =
       /** Absent where the answer could not be read at all. */
       readonly declared?: AlgorithmNames;
       readonly events: NonEmpty<FailureEvent>;
+      /** How many there are beyond `events`. */
+      readonly moreEvents?: number;
     }
   /** Nobody answered, or the agent could not: connection errors, timeouts, HTTP 408, 500, 599. */
   | { readonly kind: 'unreachable'; readonly reason: string }
@@ -95,7 +97,7 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
           inconclusiveRounds: 0,
           progress: outcome.progress,
         },
-        { state: 'invalidQuote', notify: 'revocation', events: outcome.events },
+        { state: 'invalidQuote', notify: 'revocation', events: outcome.events, moreEvents: outcome.moreEvents ?? 0 },
         settings,
       );
     case 'inconclusive': {
@@ -199,6 +201,7 @@ function failed(
     readonly state: 'failed' | 'invalidQuote';
     readonly notify: Notification['type'] | undefined;
     readonly events: NonEmpty<FailureEvent>;
+    readonly moreEvents?: number;
   },
   settings: EngineSettings,
 ): Transition {
@@ -212,7 +215,10 @@ function failed(
       ...record,
       state: failure.state,
       ...(rises ? { severityLevel: severity, lastEventId: event.eventId } : {}),
-      lastFailures: [event, ...failure.events.filter((other) => other !== event)].slice(0, MAX_STORED_FAILURES),
+      lastFailures: storedFailures(
+        [event, ...failure.events.filter((other) => other !== event)],
+        failure.moreEvents ?? 0,
+      ),
     },
     ...(rises && failure.notify !== undefined
       ? { notification: { type: failure.notify, event, severityLabel: label } }
@@ -220,3 +226,7 @@ function failed(
     nextDelayMs: stops ? undefined : settings.quoteIntervalMs,
   };
 }
+
+/** As many as are kept; the last one says how many more there are. */
+const storedFailures = (events: readonly FailureEvent[], moreEvents: number): readonly FailureEvent[] =>
+  withMoreFailures(events.slice(0, MAX_STORED_FAILURES), Math.max(0, events.length - MAX_STORED_FAILURES) + moreEvents);
