@@ -6,7 +6,8 @@ import { processCredentials } from './privileges.ts';
 import { checkSettings } from './settings.ts';
 import { startAgent } from './start.ts';
 
-const ABOUT = `Attests this machine: registers its TPM at the registrar, and answers the verifier with quotes and measurement lists.
+const ABOUT = `Attests this machine: registers its TPM at the registrar, and answers the verifier with quotes and measurement lists,
+or with mode = "push" sends them to it.
 Settings: /etc/keylime/agent.conf and agent.conf.d, or the file that KEYLIME_AGENT_CONFIG names, and environment
 variables such as KEYLIME_AGENT_UUID. TCTI names another TPM than /dev/tpmrm0, such as swtpm:host=localhost,port=2321.
 `;
@@ -27,8 +28,11 @@ async function main({ checkOnly }: { readonly checkOnly: boolean }): Promise<voi
   signal.addEventListener('abort', () => setTimeout(() => process.exit(0), STOP_WITHIN_MS).unref());
   try {
     const agent = await startAgent(config, log, { tcti, credentials: processCredentials(), signal });
-    await untilAborted(signal);
-    await agent.close();
+    try {
+      await Promise.race([untilAborted(signal), agent.broken]);
+    } finally {
+      await agent.close();
+    }
   } catch (error) {
     if (!signal.aborted) throw error;
   }

@@ -15,3 +15,10 @@ export async function readFileOf(option: string, path: string): Promise<string> 
     );
   }
 }
+
+/** The same, of a file with certificates in PEM. @throws AgentError `file_unreadable`, `certificate_malformed` */
+export async function readCertificatesOf(option: string, path: string): Promise<string> {
+  const text = await readFileOf(option, path);
+  if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
+  throw new AgentError('certificate_malformed', `${option}: there is no certificate in PEM in ${path}.`);
+}

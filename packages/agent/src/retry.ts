@@ -41,9 +41,21 @@ export async function withRetries<T>(attempt: () => Promise<T>, backoff: Backoff
 }
 
 /** Delay before retry `retries` (from 0). A wish of the other side counts up to the largest delay, no longer. */
-export function retryDelayMs({ initialDelayMs, maxDelayMs }: Backoff, retries: number, afterMs?: number): number {
+export function retryDelayMs(
+  { initialDelayMs, maxDelayMs }: Pick<Backoff, 'initialDelayMs' | 'maxDelayMs'>,
+  retries: number,
+  afterMs?: number,
+): number {
   return Math.min(maxDelayMs, afterMs ?? initialDelayMs * 2 ** Math.min(retries, 40));
 }
+
+/**
+ * A delay by chance, so that those who failed together do not come back together: half of `delayMs` to all of it, or up to a
+ * tenth more where the other side asked to be left alone for that long.
+ * @param random from 0 on, below 1.
+ */
+export const withJitter = (delayMs: number, afterMs: number | undefined, random = Math.random): number =>
+  Math.round(afterMs === undefined ? delayMs * (0.5 + random() / 2) : delayMs * (1 + random() / 10));
 
 /** Milliseconds from a `Retry-After` header (RFC 9110 section 10.2.3: seconds or a date), or `undefined`. */
 export function parseRetryAfter(text: string | undefined, nowMs: number): number | undefined {

@@ -24,7 +24,7 @@ type Line<T> = { readonly items: T[]; retries: number; dueAtMs: number };
 /** @param now milliseconds of a clock that is never set. */
 export function openRetries<T>(backoff: Omit<Backoff, 'maxRetries'>, now: () => number): Retries<T> {
   const lines = new Map<string, Line<T>>();
-  const delayMs = (retries: number) => retryDelayMs({ ...backoff, maxRetries: Number.POSITIVE_INFINITY }, retries);
+  const delayMs = (retries: number) => retryDelayMs(backoff, retries);
   const first = () => [...lines].reduce((a, b) => (b[1].dueAtMs < a[1].dueAtMs ? b : a));
   return {
     size: () => [...lines.values()].reduce((sum, { items }) => sum + items.length, 0),

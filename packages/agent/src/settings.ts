@@ -6,7 +6,11 @@ import type { AgentConfig } from '@keylime/service/config';
 import type { Log } from '@keylime/service/log';
 import { AgentError } from './agent-error.ts';
 import { checkPayloadSettings } from './payload.ts';
+import { readCertificatesOf } from './readable-file.ts';
 import { type TpmSettings, tpmSettings } from './tpm-settings.ts';
+
+/** Whether this agent has a server. */
+export const listens = (config: AgentConfig): boolean => config.mode === 'pull' || config.push_listen;
 
 export type CheckedSettings = {
   readonly settings: TpmSettings;
@@ -23,8 +27,14 @@ export async function checkSettings(config: AgentConfig, log: Log, tcti: string 
       `keylime_dir: there is no folder ${config.keylime_dir}. Create it for the user of run_as (mode 0700), or set keylime_dir or KEYLIME_DIR.`,
     );
   }
-  if (!config.enable_agent_mtls) {
+  if (listens(config) && !config.enable_agent_mtls) {
     log.warn('enable_agent_mtls is off: evidence travels in clear, and whoever reaches the port may ask for it');
+  }
+  if (config.mode === 'push') {
+    await readCertificatesOf('verifier_tls_ca_cert', config.verifier_tls_ca_cert);
+    if (config.tls_accept_invalid_hostnames) {
+      log.warn('tls_accept_invalid_hostnames is on: whoever has a certificate of the CA can stand in for the verifier');
+    }
   }
   checkPayloadSettings(config);
   const odd = config.revocation_actions.find((name) => !isActionName(name));

@@ -87,9 +87,14 @@ async function withAgent<T>(
 
 const start = async (config: AgentConfig) => withAgent(config, async ({ agentId }) => agentId);
 
+function addressOf({ address }: RunningAgent) {
+  assert.ok(address);
+  return address;
+}
+
 /** GET of the JSON at `path`, as `client` over TLS, or over plain HTTP. */
 function get(agent: RunningAgent, path: string, client: Partial<TestIdentity> | 'plain' = verifier) {
-  const { host, port } = agent.address;
+  const { host, port } = addressOf(agent);
   return new Promise<{
     readonly status: number;
     readonly json: { readonly status: string; readonly results: unknown };
@@ -271,7 +276,7 @@ test('without mTLS the agent serves plain HTTP, says so, and registers no certif
 
 test('a half-open connection and one that never speaks TLS do not hold up others', async () => {
   await withAgent(configOf(newHome()), async (agent) => {
-    const silent = Array.from({ length: 20 }, () => connect(agent.address.port, agent.address.host));
+    const silent = Array.from({ length: 20 }, () => connect(addressOf(agent).port, addressOf(agent).host));
     for (const socket of silent) socket.on('error', () => {}).write('G');
     assert.equal((await get(agent, '/v2.6/quotes/identity?nonce=a')).status, 200);
     for (const socket of silent) socket.destroy();

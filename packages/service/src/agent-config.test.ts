@@ -197,3 +197,28 @@ test('run_as has a default for root only', (t) => {
   assert.equal(load(t, {}, {}, false).config.run_as, '');
   assert.equal(load(t, {}, { KEYLIME_AGENT_RUN_AS: 'a:b' }, false).config.run_as, 'a:b');
 });
+
+test('a push agent needs a bare https URL and a CA, and no mutual TLS of a server that it has not got', (t) => {
+  const push = (text: string) => load(t, { 'etc/agent.conf': `[agent]\nmode = "push"\n${text}` });
+  const { config } = push('enable_agent_mtls = false\nverifier_url = "https://verifier:8881/"\n');
+  assert.deepEqual([config.mode, config.push_listen, config.attestation_interval_seconds], ['push', false, 60]);
+  assert.equal(push('verifier_url = ""\n').config.verifier_url, 'https://localhost:8881');
+  for (const url of ['http://verifier:8881', 'https://verifier/keylime', 'https://a@verifier', 'https://verifier/?x']) {
+    assert.match(
+      refusal(() => push(`verifier_url = "${url}"\n`)),
+      /verifier_url must be https:\/\/HOST:PORT/,
+    );
+  }
+  assert.match(
+    refusal(() => push('tls_accept_invalid_certs = true\n')),
+    /name the CA of the verifier in verifier_tls_ca_cert/,
+  );
+  assert.match(
+    refusal(() => push('push_listen = true\nenable_agent_mtls = false\n')),
+    /'payload_script' must be empty/,
+  );
+  const pull = load(t, {
+    'etc/agent.conf': '[agent]\nverifier_url = "http://verifier"\ntls_accept_invalid_certs = true\n',
+  });
+  assert.equal(pull.config.mode, 'pull');
+});

@@ -81,8 +81,10 @@ export function tenantProblems(tenant: Settings<typeof tenantOptions>): Problems
 
 /** Without mutual TLS anybody can bring a payload; it is not run unless the operator says so twice. */
 export function agentProblems(agent: Settings<typeof agentOptions>): Problems {
-  const problems: { section: string; option: string; text: string }[] = [];
-  if (!agent.enable_agent_mtls && agent.payload_script !== '' && !agent.enable_insecure_payload) {
+  const problems: { section: string; option: string; text: string }[] =
+    agent.mode === 'push' ? pushProblems(agent) : [];
+  const isServing = agent.mode === 'pull' || agent.push_listen;
+  if (isServing && !agent.enable_agent_mtls && agent.payload_script !== '' && !agent.enable_insecure_payload) {
     problems.push({
       section: 'agent',
       option: 'enable_agent_mtls',
@@ -94,6 +96,23 @@ export function agentProblems(agent: Settings<typeof agentOptions>): Problems {
     problems.push({ section: 'agent', option, text: `'enable_revocation_notifications' needs ${option}` });
   }
   problems.push(...natsProblems('agent', 'revocation_nats_url', agent.revocation_nats_url));
+  return problems;
+}
+
+/** Whoever reads the token of a session can attest in the agent's place until it expires. */
+function pushProblems(agent: Settings<typeof agentOptions>) {
+  const problems: { section: string; option: string; text: string }[] = [];
+  const url = URL.parse(agent.verifier_url);
+  const isBare = url && ['', '/'].includes(url.pathname) && url.search === '' && url.hash === '' && url.username === '';
+  if (!isBare || url.protocol !== 'https:') {
+    const text = 'with mode = push, verifier_url must be https://HOST:PORT and nothing more';
+    problems.push({ section: 'agent', option: 'verifier_url', text });
+  }
+  if (agent.tls_accept_invalid_certs) {
+    const text =
+      'tls_accept_invalid_certs would send evidence and tokens to anybody and is not supported: name the CA of the verifier in verifier_tls_ca_cert';
+    problems.push({ section: 'agent', option: 'tls_accept_invalid_certs', text });
+  }
   return problems;
 }
 

@@ -133,6 +133,15 @@ const KEYS = [
 /** `[agent]` of the TOML file agent.conf. */
 export const agentOptions = {
   version: text('2.0', 'Version of the configuration schema; only told, never acted upon.'),
+  mode: choice(
+    ['pull', 'push'],
+    'pull',
+    'Who starts an attestation: the verifier, which asks this agent (`pull`), or this agent, which sends to `verifier_url` (`push`).',
+  ),
+  push_listen: boolean(
+    false,
+    'Push: listen on `ip` and `port` all the same, for payloads and for revocations over HTTPS.',
+  ),
   api_versions: versions('API versions that are spoken with the verifier.'),
   uuid: custom(
     'UUID, `hash_ek`, `generate`',
@@ -261,29 +270,37 @@ export const agentOptions = {
     10_000,
     0,
     86_400_000,
-    'Milliseconds before the first retry of a registration.',
+    'Milliseconds before the first retry of a registration. Push: also of an attestation.',
   ),
-  exponential_backoff_max_retries: integer(5, 0, 1_000_000, 'Retries of a registration.'),
+  exponential_backoff_max_retries: integer(
+    5,
+    0,
+    1_000_000,
+    'Retries of a registration, after which a pull agent ends; a push agent never gives up.',
+  ),
   exponential_backoff_max_delay: integer(300_000, 0, 86_400_000, 'Most milliseconds between two retries.'),
   verifier_url: custom(
     'URL',
     'https://localhost:8881',
-    'Push: the verifier.',
+    'Push: the verifier, `https://HOST:PORT`.',
     (raw) =>
       URL.canParse(strip(raw)) && /^https?:/.test(strip(raw))
         ? good(strip(raw))
         : bad('expected a URL like https://host:8881'),
     { emptyIsDefault: true },
   ),
-  verifier_tls_ca_cert: file('cv_ca/cacert.crt', 'Push: CA certificate of the verifier.'),
+  verifier_tls_ca_cert: file('cv_ca/cacert.crt', 'Push: CA certificates of the verifier. No others are trusted.'),
   attestation_interval_seconds: integer(
     60,
     1,
     86_400,
-    'Push: seconds between attestations when the verifier names none.',
+    'Push: seconds between attestations when the verifier names none, and at most between two attempts when it refuses.',
   ),
   certification_keys_server_identifier: text('ak', 'Push: name of the AK in evidence.', { emptyIsDefault: true }),
   uefi_logs_evidence_version: text('2.1', 'Push: version of boot log evidence.', { emptyIsDefault: true }),
-  tls_accept_invalid_certs: boolean(false, 'Push: accept any certificate of the verifier. Insecure.'),
-  tls_accept_invalid_hostnames: boolean(false, 'Push: accept a certificate for another host. Insecure.'),
+  tls_accept_invalid_certs: boolean(false, 'Push: refused when on, for evidence and tokens would go to anybody.'),
+  tls_accept_invalid_hostnames: boolean(
+    false,
+    'Push: accept a certificate of `verifier_tls_ca_cert` that is for another host. Insecure.',
+  ),
 } as const;
