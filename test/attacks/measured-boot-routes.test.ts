@@ -19,6 +19,10 @@ async function ask(method: string, name: string, json?: unknown) {
   const { code, text, json: body } = await verifier.ask({ method, path, ...(json !== undefined && { json }) });
   return { code, text, body };
 }
+const UNREAD =
+  'The reference state names no policy, so accept-all of measured_boot_policy_name judges by it, which looks at nothing of it: every boot passes whose log leads to the quoted PCRs. ' +
+  'Store it with the name of the policy that it is for: mb_policy_rules, of the tenant --mb-policy-rules';
+const STORED = { warnings: [UNREAD] };
 const answer = (code: number, status: string, results: unknown = {}) => ({ code, status, results });
 
 async function enrol(id: string, changes: Readonly<Record<string, unknown>>) {
@@ -35,12 +39,12 @@ test('a policy is stored, shown, listed, replaced and deleted, in the words of t
   assert.deepEqual((await ask('PUT', 'm1', { mb_policy: REFERENCE })).body, {
     ...answer(409, 'Measured boot policy with name m1 does not already exist'),
   });
-  assert.deepEqual((await ask('POST', 'm1', { mb_policy: REFERENCE })).body, answer(201, 'Created'));
+  assert.deepEqual((await ask('POST', 'm1', { mb_policy: REFERENCE })).body, answer(201, 'Created', STORED));
   assert.deepEqual((await ask('POST', 'm1', { mb_policy: REFERENCE })).body, {
     ...answer(409, 'Measured boot policy with name m1 already exists'),
   });
   assert.deepEqual((await ask('GET', 'm1')).body, answer(200, 'Success', { name: 'm1', mb_policy: REFERENCE }));
-  assert.deepEqual((await ask('PUT', 'm1', { mb_policy: '{"a": 1}' })).body, answer(201, 'Created'));
+  assert.deepEqual((await ask('PUT', 'm1', { mb_policy: '{"a": 1}' })).body, answer(201, 'Created', STORED));
   assert.deepEqual((await ask('GET', '')).body, answer(200, 'Success', { 'mbpolicy names': ['m1'] }));
   const gone = await ask('DELETE', 'm1');
   assert.deepEqual([gone.code, gone.text], [204, '']);
@@ -78,6 +82,32 @@ test('the rules that a reference state is for are kept with it', async () => {
   const { results } = (await ask('GET', 'no')).body;
   assert.deepEqual(results, { name: 'no', mb_policy: REFERENCE, mb_policy_rules: 'reject-all' });
   assert.equal((await ask('DELETE', 'no')).code, 204);
+});
+
+test('a reference state that the policy of the settings does not look at is stored, and that is said', async () => {
+  const body = { mb_policy: REFERENCE };
+  for (const [name, changes] of [
+    ['named', { ...body, mb_policy_rules: 'accept-all' }],
+    ['empty', { mb_policy: '{}' }],
+    ['none', {}],
+  ] as const) {
+    assert.deepEqual((await ask('POST', name, changes)).body, answer(201, 'Created'), name);
+    assert.deepEqual((await ask('PUT', name, changes)).body, answer(201, 'Created'), name);
+    assert.equal((await ask('DELETE', name)).code, 204);
+  }
+  const results = async (id: string, changes: object) => {
+    const json = enrolment(agent, { runtime_policy: '', ...changes });
+    const answered = await verifier.ask({ method: 'POST', path: `/v2.6/agents/${id}`, json });
+    assert.equal(answered.code, 200);
+    return answered.results;
+  };
+  assert.deepEqual(await results('own', body), STORED);
+  assert.deepEqual(await results('rules', { ...body, mb_policy_rules: 'reject-all' }), {});
+  assert.equal((await ask('POST', 'shared', body)).code, 201);
+  assert.deepEqual(await results('other', { mb_policy_name: 'shared' }), STORED);
+  assert.ok(verifier.log().includes('names no policy, so accept-all'), 'the log says it, too');
+  for (const id of ['own', 'rules', 'other']) assert.equal((await remove(id)).code, 200);
+  assert.equal((await ask('DELETE', 'shared')).code, 204);
 });
 
 test('name and policy, one of them, or neither: what an enrolment stores, and what conflicts', async () => {

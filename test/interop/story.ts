@@ -187,7 +187,8 @@ const steps: readonly StoryStep[] = [
       const create = ['create', 'measured-boot', '-e', site.bootLog, '-o', file];
       succeeded('keylime-policy', await runProgram({ command: process.execPath, args: [POLICY_TOOL, ...create] }));
       const named = ['--mb-policy-name', MB_POLICY];
-      await prints(site, ['-c', 'addmbpolicy', ...named, '--mb-policy', file], CREATED);
+      // Our verifier warns that `example`, which is in force, does not look at all of it.
+      await prints(site, ['-c', 'addmbpolicy', ...named, '--mb-policy', file], CREATED.slice(0, CREATED.indexOf('{}')));
       await prints(site, ['-c', 'listmbpolicy'], `'mbpolicy names': ['${MB_POLICY}']`);
       const shown = `{'code': 200, 'status': 'Success', 'results': {'name': '${MB_POLICY}', 'mb_policy': '{"has_secureboot": true, `;
       await prints(site, ['-c', 'showmbpolicy', ...named], shown);

@@ -46,6 +46,19 @@ test('add checks the agent and gives it to the verifier with every key of the bo
   assert.ok(!outcome.stdout.includes('c2VjcmV0'), 'the key share is not shown');
 });
 
+test('what the verifier warns of is told when an agent is added, and is no failure', async (t) => {
+  const verifier = emptyVerifier();
+  const scene = await openScene(t, {
+    verifier: (request) => {
+      const answer = verifier(request);
+      return request.method === 'POST' ? envelope(200, 'Success', { warnings: ['accept-all judges by it'] }) : answer;
+    },
+  });
+  const outcome = await scene.tenant(['-c', 'add', '-u', AGENT]);
+  assert.equal(outcome.code, 0, outcome.stdout);
+  assert.ok(outcome.messages.includes('WARNING - accept-all judges by it'), outcome.messages.join('\n'));
+});
+
 test('the agent is asked for its version, then for an identity quote with a nonce of 20 letters and digits', async (t) => {
   const scene = await openScene(t);
   await scene.tenant(['-c', 'add', '-u', AGENT]);

@@ -6,7 +6,7 @@ import type { Delivery } from './payload-plan.ts';
 import type { PolicyFields } from './policy-options.ts';
 import type { RegistrarRecord } from './registrar-record.ts';
 import { type RetrySettings, withRetries } from './retry.ts';
-import { type Answer, answerText, type ServerApi, segment, unexpectedAnswer } from './server-api.ts';
+import { type Answer, answerText, type ServerApi, segment, unexpectedAnswer, warningsIn } from './server-api.ts';
 import type { AgentAddress } from './tenant.ts';
 import { TenantError } from './tenant-error.ts';
 import { showVerifierRecord } from './verifier-record.ts';
@@ -110,6 +110,7 @@ export async function enrol(
         withoutSecrets(answerText(answer), delivery),
     );
   }
+  for (const warning of warningsIn(answer)) output.log.warn(withoutSecrets(warning, delivery));
   await waitUntilEnrolled(verifier, candidate, retries, output);
 }
 

@@ -80,6 +80,21 @@ test('the commands about measured-boot policies send and print what the existing
   assert.deepEqual((await run('deletembpolicy', ...named)).slice(0, 3), [0, '{}', 'DELETE /v2.6/mbpolicies/web']);
 });
 
+test('what the verifier warns of is told, and is no failure', async (t) => {
+  const lab = openLab(t);
+  const file = path.join(lab.workDir, 'reference.json');
+  writeFileSync(file, '{"kernels":[]}');
+  const warnings = ['accept-all judges by it', 7];
+  const verifier = await lab.serve(({ path: url }) =>
+    url === '/version' ? versions : envelope(201, 'Created', { warnings }),
+  );
+  for (const command of ['addmbpolicy', 'updatembpolicy']) {
+    const outcome = await lab.run(['-c', command, '--mb-policy-name', 'web', '--mb-policy', file], { verifier });
+    assert.equal(outcome.code, 0);
+    assert.ok(outcome.messages.includes('WARNING - accept-all judges by it'), outcome.messages.join('\n'));
+  }
+});
+
 test('what cannot be a measured-boot policy is refused before anybody is asked', async (t) => {
   const lab = openLab(t);
   const file = path.join(lab.workDir, 'reference.json');

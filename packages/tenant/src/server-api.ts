@@ -34,6 +34,12 @@ export function answerOf({ status, text }: { readonly status: number; readonly t
 export const resultsOf = ({ envelope }: Answer): { readonly [key: string]: Json } | undefined =>
   isJsonObject(envelope?.results) ? envelope.results : undefined;
 
+/** What a verifier did as it was asked to, but thinks is hardly meant. */
+export function warningsIn(answer: Answer): readonly string[] {
+  const { warnings } = resultsOf(answer) ?? {};
+  return Array.isArray(warnings) ? warnings.filter((one) => typeof one === 'string') : [];
+}
+
 /** A path segment from a name that a person chose. @throws TenantError for names that no server can store. */
 export function segment(name: string): string {
   if (name === '' || name === '.' || name === '..') {

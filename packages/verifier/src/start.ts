@@ -136,7 +136,11 @@ export async function startVerifier(
       return decoded.ok ? decoded : bad(decoded.problem[0].message);
     });
     const mbPolicyStore = sqlPolicyStore(db, write, 'mb_policies');
-    const mbPolicies = openPolicyRegistry(mbPolicyStore, (stored) => good(decodeStoredMbPolicy(stored, bootPolicies)));
+    const mbPolicies = openPolicyRegistry(mbPolicyStore, (stored) => {
+      const policy = decodeStoredMbPolicy(stored, bootPolicies);
+      if (policy.warning !== undefined) log.warn(policy.warning, { policy: stored.name });
+      return good(policy);
+    });
     const { sealed, lost } = await sealSecrets(db, write, verifierId, vault);
     if (sealed > 0) log.info(`Secrets of agents were sealed under the new key: ${sealed}`);
     if (lost.length > 0) {

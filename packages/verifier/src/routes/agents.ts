@@ -12,7 +12,7 @@ import type { BootPolicies } from '../boot-policies.ts';
 import type { Engine } from '../engine.ts';
 import { enrol } from '../enrol.ts';
 import { decodeEnrolment, type EnrolmentSettings } from '../enrolment.ts';
-import type { MbPolicy } from '../mb-policy.ts';
+import { type MbPolicy, warningsOf } from '../mb-policy.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import type { SecretVault } from '../secret-vault.ts';
 import { agentStatus } from '../status.ts';
@@ -74,10 +74,11 @@ export const agentRoutes =
       if (!request.ok) return reply.code(400).send(failure(400, request.problem.join('; ')));
       const result = await enrol(write, request.value, settings, bootPolicies);
       if (!result.ok) return reply.code(result.code).send(failure(result.code, result.status));
-      policies.forget(result.agent.runtimePolicyName);
-      mbPolicies.forget(result.agent.mbPolicyName ?? id);
+      const { runtimePolicyName, mbPolicyName = id } = result.agent;
+      policies.forget(runtimePolicyName);
+      mbPolicies.forget(mbPolicyName);
       engine.refresh(id);
-      return success({});
+      return success(warningsOf(await mbPolicies.get(mbPolicyName).catch(() => undefined)));
     });
 
     app.delete<IdParams>('/agents/:agentId', { config: action('delete_agent') }, async ({ params }, reply) => {

@@ -5,7 +5,7 @@ import { HttpProblem } from '@keylime/service/http-problem';
 import type { VersionRoutes } from '@keylime/service/http-routes';
 import type { BootPolicies } from '../boot-policies.ts';
 import { decodeSubmittedMbPolicy } from '../enrolment.ts';
-import { acceptMbPolicy, type MbPolicy } from '../mb-policy.ts';
+import { acceptMbPolicy, decodeStoredMbPolicy, type MbPolicy, warningsOf } from '../mb-policy.ts';
 import { policyNameOf } from '../policy-name.ts';
 import type { PolicyRegistry } from '../policy-registry.ts';
 import type { PolicyStore, StoredMbPolicy } from '../policy-store.ts';
@@ -45,7 +45,7 @@ export const mbPolicyRoutes =
           return reply.code(409).send(failure(409, status));
         }
         registry.forget(policy.name);
-        return reply.code(201).send(success({}, 201));
+        return reply.code(201).send(success(warningsOf(decodeStoredMbPolicy(policy, bootPolicies)), 201));
       },
     );
 
@@ -60,7 +60,7 @@ export const mbPolicyRoutes =
           return reply.code(409).send(failure(409, status));
         }
         registry.forget(policy.name);
-        return reply.code(201).send(success({}, 201));
+        return reply.code(201).send(success(warningsOf(decodeStoredMbPolicy(policy, bootPolicies)), 201));
       },
     );
 
