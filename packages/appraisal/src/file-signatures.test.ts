@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { DER, readElement, readElements } from '@keylime/core/der';
 import { commonName, forgeCertificate } from '@keylime/identity/forge-certificate';
 import { encodeKeyring, type Keyring } from '@keylime/ima/keyring';
 import { parseVerificationKey } from '@keylime/ima/public-key';
@@ -228,10 +229,11 @@ function vectorKey(name: string): Keyring {
 }
 
 /** A module with its signature appended: the digest of both together is that of nothing that a policy lists. */
-const moduleLine = (signature: string, appended = `sha256:${sha256(modsig('module.ko'))}`) =>
+const moduleLineOf = (signature: Buffer, appended = `sha256:${sha256(modsig('module.ko'))}`) =>
   lineOf(
-    `ima-modsig sha256:${sha256('module and signature')} /lib/modules/demo.ko  ${appended} ${modsig(signature).toString('hex')}`,
+    `ima-modsig sha256:${sha256('module and signature')} /lib/modules/demo.ko  ${appended} ${signature.toString('hex')}`,
   );
+const moduleLine = (signature: string, appended?: string) => moduleLineOf(modsig(signature), appended);
 
 const moduleFinding = (line: string, verificationKeys: Keyring) =>
   kindsOf(appraiseLines([BOOT_LINE, line], { verificationKeys }), 'signature');
@@ -281,4 +283,49 @@ test('a signature over a file says nothing of the digest that it was measured wi
   assert.deepEqual(moduleFinding(line, vectorKey('rsa.pem')), [
     `1 ima_path_unknown {"keyId":"${keyIdText([...vectorKey('rsa.pem').keys()][0] ?? 0)}","problem":"not_of_this_digest"}`,
   ]);
+});
+
+/** As many P-256 keys, and then the right one. */
+const keyringBehind = (strangers: number): Keyring =>
+  new Map([
+    ...Array.from({ length: strangers }, () => [...keyringOf(signingFixture('P-256'))]).flat(),
+    ...vectorKey('ec.pem'),
+  ]);
+
+/** The same signature as if so many had made it. */
+function bySigners(name: string, count: number): Buffer {
+  const element = (tag: number, ...parts: readonly Buffer[]): Buffer => {
+    const content = Buffer.concat(parts);
+    const length = Buffer.alloc(2);
+    length.writeUInt16BE(content.length);
+    return Buffer.concat([Buffer.of(tag, 0x82), length, content]);
+  };
+  const [type, content] = readElements(readElement(modsig(name)).content);
+  const fields = readElements(readElement(content?.content ?? Buffer.alloc(0)).content);
+  const [infos, before] = [fields.at(-1)?.content ?? Buffer.alloc(0), fields.slice(0, -1)];
+  const signedData = element(
+    DER.sequence,
+    ...before.map(({ bytes }) => bytes),
+    element(DER.set, ...Array.from({ length: count }, () => infos)),
+  );
+  return element(DER.sequence, type?.bytes ?? Buffer.alloc(0), element(0xa0, signedData));
+}
+
+test('of a signer that names no key id a bounded number of keys is tried, those only that it can be by', () => {
+  const many = Array.from({ length: 20 }, () => [...keyringOf(signingFixture('P-256'))]).flat();
+  assert.deepEqual(moduleFinding(moduleLine('rsa-serial.p7s'), new Map([...many, ...vectorKey('rsa.pem')])), []);
+  assert.deepEqual(moduleFinding(moduleLine('ec-serial.p7s'), keyringBehind(15)), []);
+  assert.deepEqual(moduleFinding(moduleLine('ec-serial.p7s'), keyringBehind(16)), [
+    '1 ima_path_unknown {"keySerial":"5678","problem":"key_unknown"}',
+  ]);
+});
+
+test('signers of one file share the attempts', () => {
+  const line = (signers: number) => moduleLineOf(bySigners('ec-serial.p7s', signers));
+  assert.deepEqual(moduleFinding(line(8), keyringBehind(1)), []);
+  assert.deepEqual(moduleFinding(line(8), keyringBehind(2)), [
+    '1 ima_path_unknown {"keySerial":"5678","problem":"key_unknown"}',
+  ]);
+  assert.deepEqual(moduleFinding(line(2), keyringBehind(7)), []);
+  assert.deepEqual(moduleFinding(line(9), keyringBehind(0)), ['1 ima_path_unknown {"problem":"pkcs7"}']);
 });

@@ -8,7 +8,7 @@ import { parseMeasuredKey } from '@keylime/ima/public-key';
 import { IMA_PCR, type ImaLine } from '@keylime/ima/replay';
 import { keyIdIn, keyIdText, parseImaSignature, type SignatureProblem } from '@keylime/ima/signature';
 import type { FileDigest } from '@keylime/ima/template-fields';
-import { verifyImaSignature } from '@keylime/ima/verify-signature';
+import { isSizeFor, verifyImaSignature } from '@keylime/ima/verify-signature';
 import { countDigests, type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
@@ -91,7 +91,7 @@ export type MeasurementRules = {
 export const BOOT_AGGREGATE = 'boot_aggregate';
 const LONGEST_SHOWN_LINE = 300;
 const MOST_SHOWN_DIGESTS = 16;
-/** A keyring has a few keys; a list with many signatures must not make thousands of attempts of each. */
+/** For one entry: a keyring has a few keys, and a list of many signatures must not make thousands of attempts of each. */
 const MOST_TRIED_KEYS = 16;
 
 /**
@@ -219,10 +219,12 @@ function judgeAppendedSignature(
   if (appendedSignature === undefined) return undefined;
   const parsed = parseAppendedSignature(appendedSignature);
   if (!parsed.ok) return { problem: parsed.problem };
-  const findings = parsed.value.signers.map((signer) =>
+  const { signers } = parsed.value;
+  const mostTries = Math.floor(MOST_TRIED_KEYS / signers.length);
+  const findings = signers.map((signer) =>
     appendedDigest === undefined
       ? ({ ...keyNamedBy(signer), problem: 'not_of_this_digest' } as const)
-      : judgeSigner(signer, appendedDigest, keys),
+      : judgeSigner(signer, appendedDigest, keys, mostTries),
   );
   return findings.includes('verified') ? 'verified' : findings[0];
 }
@@ -231,16 +233,20 @@ function judgeSigner(
   signer: AppendedSigner,
   { algorithm, hex }: FileDigest,
   keys: SigningKeys,
+  mostTries: number,
 ): 'verified' | SignatureFinding {
   const named = keyNamedBy(signer);
   if (signer.hashAlgorithm !== algorithm) return { ...named, problem: 'wrong_digest_algorithm' };
-  // Keyrings hold no names: of a signer named by issuer and serial number any of the keys may be the one.
-  const key = signer.keyId === undefined ? undefined : keys.find(signer.keyId, 'file');
-  const candidates = signer.keyId === undefined ? [...keys.all('file')].slice(0, MOST_TRIED_KEYS) : key ? [key] : [];
-  if (candidates.length === 0) return { ...named, problem: 'key_unknown' };
   const digest = Buffer.from(hex, 'hex');
-  if (candidates.some((one) => verifyAppendedSignature(signer, digest, one.key))) return 'verified';
-  return { ...named, problem: signer.keyId === undefined ? 'key_unknown' : 'invalid' };
+  if (signer.keyId !== undefined) {
+    const key = keys.find(signer.keyId, 'file')?.key;
+    if (key === undefined) return { ...named, problem: 'key_unknown' };
+    return verifyAppendedSignature(signer, digest, [key]) ? 'verified' : { ...named, problem: 'invalid' };
+  }
+  // Keyrings hold no names: of a signer named by issuer and serial number any of the keys may be the one.
+  const candidates = [...keys.all('file')].flatMap(({ key }) => (isSizeFor(signer.signature, key) ? [key] : []));
+  const isVerified = verifyAppendedSignature(signer, digest, candidates.slice(0, mostTries));
+  return isVerified ? 'verified' : { ...named, problem: 'key_unknown' };
 }
 
 function judgeBuffer(

@@ -37,10 +37,10 @@ for (const [name, key, hashAlgorithm, keyId] of [
     const signer = signerOf(name);
     assert.deepEqual([signer.hashAlgorithm, signer.keyId], [hashAlgorithm, keyId]);
     const digest = digestBy(hashAlgorithm);
-    assert.equal(verifyAppendedSignature(signer, digest, key.key), true);
+    assert.equal(verifyAppendedSignature(signer, digest, [key.key]), true);
     const other = key === keys.rsa ? keys.ec : keys.rsa;
-    assert.equal(verifyAppendedSignature(signer, digest, other.key), false);
-    assert.equal(verifyAppendedSignature(signer, createHash(hashAlgorithm).update('x').digest(), key.key), false);
+    assert.equal(verifyAppendedSignature(signer, digest, [other.key]), false);
+    assert.equal(verifyAppendedSignature(signer, createHash(hashAlgorithm).update('x').digest(), [key.key]), false);
   });
 }
 
@@ -50,7 +50,7 @@ test('signed attributes with the right digest and a signature over others are no
   const signedBytes = Buffer.from(signer.attributes.signedBytes);
   signedBytes[signedBytes.length - 1] = (signedBytes.at(-1) ?? 0) ^ 1;
   const forged = { ...signer, attributes: { ...signer.attributes, signedBytes } };
-  assert.equal(verifyAppendedSignature(forged, digestBy('sha256'), keys.rsa.key), false);
+  assert.equal(verifyAppendedSignature(forged, digestBy('sha256'), [keys.rsa.key]), false);
 });
 
 test('a signature that brings its content, leftover bytes, and one cut short anywhere are refused', () => {
@@ -72,7 +72,9 @@ test('no bytes make it fail in another way, and no change of a good one verifies
     bytes[at] = (bytes[at] ?? 0) ^ 1;
     const parsed = parseAppendedSignature(bytes);
     assert.ok(parsed.ok);
-    const verified = parsed.value.signers.some((one) => verifyAppendedSignature(one, digestBy('sha256'), keys.rsa.key));
+    const verified = parsed.value.signers.some((one) =>
+      verifyAppendedSignature(one, digestBy('sha256'), [keys.rsa.key]),
+    );
     assert.equal(verified, false, `byte ${at}`);
   }
 });

@@ -134,10 +134,13 @@ function fail(path: string, problem: string): never {
   throw new DecodeError(path, 0, problem);
 }
 
-/** Whether the signature is by `key` over content with this digest, which must be of the signer's algorithm. */
-export function verifyAppendedSignature(signer: AppendedSigner, digest: Uint8Array, key: KeyObject): boolean {
-  const { attributes, hashAlgorithm, signature } = signer;
-  if (attributes === undefined) return verifyDigest(signature, hashAlgorithm, digest, key);
-  if (!attributes.messageDigest.equals(digest)) return false;
-  return verifyDigest(signature, hashAlgorithm, createHash(hashAlgorithm).update(attributes.signedBytes).digest(), key);
+/** Whether the signature is by one of `keys` over content with this digest, which must be of the signer's algorithm. */
+export function verifyAppendedSignature(
+  { attributes, hashAlgorithm, signature }: AppendedSigner,
+  digest: Uint8Array,
+  keys: readonly KeyObject[],
+): boolean {
+  if (attributes !== undefined && !attributes.messageDigest.equals(digest)) return false;
+  const signed = attributes ? createHash(hashAlgorithm).update(attributes.signedBytes).digest() : digest;
+  return keys.some((key) => verifyDigest(signature, hashAlgorithm, signed, key));
 }

@@ -17,8 +17,8 @@ const open = new Map<string, Curve>();
 /** Made with the first signature of a key, about as long as a few of its signatures take. */
 const multiplesOfKeys = new WeakMap<KeyObject, Multiples>();
 
-/** More than two numbers of the largest order in DER take. */
-const LONGEST_SIGNATURE = 150;
+/** In bytes: more than two numbers of the largest order in DER take. */
+export const LONGEST_ECDSA_SIGNATURE = 150;
 
 /**
  * Whether `signature`, a DER SEQUENCE of r and s, is by `key` over `digest` (FIPS 186-5 section 6.4.2; SEC 1 section 4.1.4).
@@ -29,7 +29,7 @@ export function verifyEcdsa(signature: Uint8Array, digest: Uint8Array, key: KeyO
   const parameters = CURVES.get(name);
   if (parameters === undefined || digest.length === 0) return false;
   const { Fn } = parameters.Point;
-  const parsed = parseSignature(signature, parameters);
+  const parsed = signature.length > LONGEST_ECDSA_SIGNATURE ? undefined : parseSignature(signature, parameters);
   if (parsed === undefined) return false;
   const { r, s } = parsed;
   const curve = open.get(name) ?? new Curve(parameters.Point.CURVE());
@@ -42,7 +42,6 @@ export function verifyEcdsa(signature: Uint8Array, digest: Uint8Array, key: KeyO
 
 /** r and s are from 1 to the order less one. */
 function parseSignature(bytes: Uint8Array, { Signature }: typeof p256): { r: bigint; s: bigint } | undefined {
-  if (bytes.length > LONGEST_SIGNATURE) return undefined;
   try {
     return Signature.fromBytes(bytes, 'der');
   } catch {

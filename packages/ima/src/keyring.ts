@@ -1,6 +1,7 @@
 import { parseBase64 } from '@keylime/core/base64';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
+import { RecentMap } from '@keylime/core/recent-map';
 import { computedKeyId, parseVerificationKey, type VerificationKey } from './public-key.ts';
 
 /** Keys by their id. Of two keys with one id the later one counts. */
@@ -54,8 +55,7 @@ export function encodeKeyring(keys: Iterable<VerificationKey>): KeyringJson {
 }
 
 /** Keys decoded lately, by their base64: the keys of a fleet are few, and asked for at every attestation. */
-const decoded = new Map<string, VerificationKey>();
-const MAX_DECODED = 256;
+const decoded = new RecentMap<string, VerificationKey>(256);
 
 function encodedKey(pubkey: string): VerificationKey | string {
   const known = decoded.get(pubkey);
@@ -69,7 +69,6 @@ function encodedKey(pubkey: string): VerificationKey | string {
       : `is of type ${parsed.problem.keyType}: RSA and ECDSA keys are wanted`;
   }
   const key = { key: parsed.value.key, keyId: computedKeyId(parsed.value.key) };
-  if (decoded.size >= MAX_DECODED) decoded.clear();
   decoded.set(pubkey, key);
   return key;
 }

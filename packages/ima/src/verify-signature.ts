@@ -1,5 +1,6 @@
 import { constants, createHash, type KeyObject, publicDecrypt } from 'node:crypto';
-import { verifyEcdsa } from './ecdsa.ts';
+import { RecentMap } from '@keylime/core/recent-map';
+import { LONGEST_ECDSA_SIGNATURE, verifyEcdsa } from './ecdsa.ts';
 import type { ImaSignature } from './signature.ts';
 
 /** DER of DigestInfo before the digest itself (RFC 8017 section 9.2, note 1; NIST CSOR for SHA-3). */
@@ -17,9 +18,16 @@ const DIGEST_INFO_PREFIXES: ReadonlyMap<string, Buffer> = new Map(
   ].map(([name = '', hex = '']) => [name, Buffer.from(hex, 'hex')]),
 );
 
-/** Verdicts of late, by key: in a fleet the same files carry the same signatures. */
-const verdicts = new WeakMap<KeyObject, Map<string, boolean>>();
-const MAX_VERDICTS = 20_000;
+/** Verdicts of late: in a fleet the same files carry the same signatures, and a list that goes on is not begun anew. */
+const verdicts = new RecentMap<string, boolean>(100_000);
+const numbersOfKeys = new WeakMap<KeyObject, number>();
+let lastKeyNumber = 0;
+
+function numberOf(key: KeyObject): number {
+  const number = numbersOfKeys.get(key) ?? ++lastKeyNumber;
+  numbersOfKeys.set(key, number);
+  return number;
+}
 
 /**
  * Whether `signature` is by `key` over `digest`, a digest made with the algorithm of the signature's header. For version
@@ -32,6 +40,14 @@ export function verifyImaSignature(signature: ImaSignature, digest: Uint8Array, 
   return verifyDigest(signature.signature, hashAlgorithm, signed, key);
 }
 
+/** Whether a signature by `key` can be of that size: a cheap question before the dear one. */
+export function isSizeFor(signature: Uint8Array, key: KeyObject): boolean {
+  const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key;
+  return type === 'rsa'
+    ? signature.length === Math.ceil((details?.modulusLength ?? 0) / 8)
+    : signature.length <= LONGEST_ECDSA_SIGNATURE;
+}
+
 /** Whether `signature` is by `key` over a digest, made with `hashAlgorithm`. Never throws, whatever the bytes are. */
 export function verifyDigest(
   signature: Uint8Array,
@@ -39,18 +55,17 @@ export function verifyDigest(
   digest: Uint8Array,
   key: KeyObject,
 ): boolean {
-  const known = verdicts.get(key) ?? new Map<string, boolean>();
-  verdicts.set(key, known);
-  // A signature may have a megabyte, and there are many verdicts.
-  const question = `${hashAlgorithm} ${Buffer.from(digest).toString('hex')} `;
+  // It may have a megabyte, of which nothing need be looked at.
+  if (!isSizeFor(signature, key)) return false;
+  const question = `${numberOf(key)} ${hashAlgorithm} ${Buffer.from(digest).toString('hex')} `;
   const name = createHash('sha256').update(question).update(signature).digest('base64');
+  const known = verdicts.get(name);
+  if (known !== undefined) return known;
   const verdict =
-    known.get(name) ??
-    (key.asymmetricKeyType === 'rsa'
+    key.asymmetricKeyType === 'rsa'
       ? verifyRsa(signature, hashAlgorithm, digest, key)
-      : verifyEcdsa(signature, digest, key));
-  if (known.size >= MAX_VERDICTS) known.clear();
-  known.set(name, verdict);
+      : verifyEcdsa(signature, digest, key);
+  verdicts.set(name, verdict);
   return verdict;
 }
 
@@ -58,8 +73,7 @@ export function verifyDigest(
 function verifyRsa(signature: Uint8Array, hashAlgorithm: string, digest: Uint8Array, key: KeyObject): boolean {
   const prefix = DIGEST_INFO_PREFIXES.get(hashAlgorithm);
   const sizeBytes = Math.ceil((key.asymmetricKeyDetails?.modulusLength ?? 0) / 8);
-  if (prefix === undefined || prefix[prefix.length - 1] !== digest.length || signature.length !== sizeBytes)
-    return false;
+  if (prefix === undefined || prefix[prefix.length - 1] !== digest.length) return false;
   const padding = sizeBytes - 3 - prefix.length - digest.length;
   if (padding < 8) return false;
   const wanted = Buffer.concat([Buffer.of(0, 1), Buffer.alloc(padding, 0xff), Buffer.of(0), prefix, digest]);

@@ -1,5 +1,6 @@
 import type { NonEmpty } from '@keylime/core/non-empty';
 import { good, type Parsed } from '@keylime/core/parsed';
+import { RecentMap } from '@keylime/core/recent-map';
 import { decodeStoredPolicy, type PolicyProblem, type RuntimePolicy, runtimePolicyChecksum } from './runtime-policy.ts';
 
 /** Decoded policies by checksum, so that a process decodes each content once, however many agents it judges. */
@@ -11,26 +12,14 @@ export type PolicyCache = {
 
 /** Keeps the `capacity` policies used last. */
 export function policyCache(capacity = 64): PolicyCache {
-  const policies = new Map<string, RuntimePolicy>();
-  const keep = (policy: RuntimePolicy): RuntimePolicy => {
-    // A map keeps the order of insertion: what was used last goes to its end.
-    policies.delete(policy.checksum);
-    policies.set(policy.checksum, policy);
-    const [oldest] = policies.keys();
-    if (policies.size > capacity && oldest !== undefined) policies.delete(oldest);
-    return policy;
-  };
-  const find = (checksum: string): RuntimePolicy | undefined => {
-    const policy = policies.get(checksum);
-    return policy && keep(policy);
-  };
+  const policies = new RecentMap<string, RuntimePolicy>(capacity);
   return {
-    find,
+    find: (checksum) => policies.get(checksum),
     decode(text) {
-      const known = find(runtimePolicyChecksum(text));
+      const known = policies.get(runtimePolicyChecksum(text));
       if (known !== undefined) return good(known);
       const decoded = decodeStoredPolicy(text);
-      if (decoded.ok) keep(decoded.value);
+      if (decoded.ok) policies.set(decoded.value.checksum, decoded.value);
       return decoded;
     },
   };
