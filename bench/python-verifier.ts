@@ -134,7 +134,7 @@ export async function measurePythonVerifier(
   options: PythonVerifierOptions,
 ): Promise<PythonVerifierMeasurement | { readonly notRun: string }> {
   const { startFleet, runtimePolicy, seconds, workers } = options;
-  const launch = launcher('verifier', 'theirs');
+  const launch = launcher('verifier', 'theirs', 'pull');
   if ('missing' in launch) return { notRun: launch.missing };
   await using undo = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'python-verifier-'));
@@ -143,6 +143,7 @@ export async function measurePythonVerifier(
   await mkdir(services);
   const [port = 0] = await freePorts(1);
   const { services: env } = await writeConfiguration(join(folder, 'config'), {
+    model: 'pull',
     ports: { verifier: port, registrar: 0, registrarTls: 0, agent: 0 },
     servicesFolder: services,
     agentFolder: folder,

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Model } from './launchers.ts';
 
 type Options = Readonly<Record<string, string | number | boolean>>;
 
@@ -63,6 +64,7 @@ export type Ports = {
 };
 
 export type Settings = {
+  readonly model: Model;
   readonly ports: Ports;
   /** KEYLIME_DIR of registrar, verifier and tenant: `cv_ca` and the databases. */
   readonly servicesFolder: string;
@@ -118,7 +120,7 @@ const verifierIni = (s: Settings) =>
       ...DURABLE,
       signed_attributes: '',
       require_allow_list_signatures: false,
-      mode: 'pull',
+      mode: s.model,
       challenge_lifetime: 1800,
       verification_timeout: 0,
       session_create_rate_limit_per_ip: 50,
@@ -226,6 +228,10 @@ const agentToml = (s: Settings) =>
     server_cert: 'default',
     trusted_client_ca: join(s.servicesFolder, 'cv_ca', 'cacert.crt'),
     run_as: '',
+    verifier_url: `https://127.0.0.1:${s.ports.verifier}`,
+    verifier_tls_ca_cert: join(s.servicesFolder, 'cv_ca', 'cacert.crt'),
+    // Also between attempts before the enrolment: the existing verifier takes 15 a minute of an agent.
+    attestation_interval_seconds: 5,
     ima_ml_path: s.measurementList,
     measuredboot_ml_path: s.bootLog,
     tpm_hash_alg: 'sha256',
@@ -263,7 +269,7 @@ export async function writeConfiguration(folder: string, settings: Settings): Pr
     agent: {
       KEYLIME_AGENT_CONFIG: file,
       KEYLIME_DIR: settings.agentFolder,
-      RUST_LOG: 'keylime_agent=info,keylime=info',
+      RUST_LOG: 'keylime_agent=info,keylime_push_model_agent=info,keylime=info',
     },
   };
 }

@@ -8,7 +8,7 @@ import { type Boot, bootEvents, goodBoot } from '@keylime/software-tpm/boot';
 import { makeBootCertificates } from '@keylime/software-tpm/boot-certificates';
 import { measureBoot } from '@keylime/software-tpm/measure-boot';
 import { type Environments, type Ports, type Settings, writeConfiguration } from './configuration.ts';
-import { launcher, type Maker, type Part } from './launchers.ts';
+import { launcher, type Maker, type Model, type Part } from './launchers.ts';
 import { type MeasurementRecorder, startRecorder } from './measurement-recorder.ts';
 import { type Finished, freePorts, type Launch, type Program, runProgram, startProgram, waitFor } from './processes.ts';
 import { type ManufacturedTpm, startSoftwareTpm } from './software-tpm.ts';
@@ -31,6 +31,8 @@ export type Site = {
   readonly notifications: readonly unknown[];
   readonly startServices: () => Promise<void>;
   readonly startAgent: () => Promise<void>;
+  /** Ends the verifier, and starts it again. */
+  readonly restartVerifier: () => Promise<void>;
   readonly tenant: (...args: readonly string[]) => Promise<Finished>;
   /** GET with the client certificate of `cv_ca`; status and decoded body. */
   readonly get: (port: number, path: string) => Promise<{ readonly status: number; readonly body: unknown }>;
@@ -95,6 +97,7 @@ export type SiteOptions = {
   readonly folder: string;
   readonly tpm: ManufacturedTpm;
   readonly combination: Combination;
+  readonly model: Model;
   readonly quoteIntervalSeconds?: number;
   readonly verifierWorkers?: number;
 };
@@ -114,11 +117,11 @@ export async function openSite(options: SiteOptions): Promise<Site> {
 }
 
 async function layOut(
-  { folder, tpm, combination, ...options }: SiteOptions,
+  { folder, tpm, combination, model, ...options }: SiteOptions,
   undo: AsyncDisposableStack,
 ): Promise<Site> {
   const launchOf = (part: Part): Launch => {
-    const launch = launcher(part, combination[part]);
+    const launch = launcher(part, combination[part], model);
     if ('missing' in launch) throw new Error(launch.missing);
     return launch;
   };
@@ -142,6 +145,7 @@ async function layOut(
   const [verifier = 0, registrar = 0, registrarTls = 0, agent = 0, webhook = 0] = await freePorts(5);
   const ports: Ports = { verifier, registrar, registrarTls, agent };
   const settings: Settings = {
+    model,
     ports,
     servicesFolder: path('services'),
     agentFolder: path('agent'),
@@ -166,7 +170,8 @@ async function layOut(
   const serves = async (part: Part, port: number) => {
     const probe = () =>
       get(port, '/version').then(
-        (answer) => (answer.status === 200 ? true : undefined),
+        // 410: the existing verifier tells no versions where agents attest by themselves.
+        ({ status }) => (status === 200 || status === 410 ? true : undefined),
         () => undefined,
       );
     await waitFor(`the ${part} answers`, probe, { timeoutMs: 60_000, program: await start(part, env.services) });
@@ -189,6 +194,10 @@ async function layOut(
     },
     startAgent: async () => {
       await start('agent', { ...env.agent, TCTI: software.tcti });
+    },
+    restartVerifier: async () => {
+      await programs.verifier?.stop();
+      await serves('verifier', ports.verifier);
     },
     tenant: (...args) => {
       const { command, args: first } = launchOf('tenant');

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Combination, Site } from './harness.ts';
 import { type Installation, install } from './install.ts';
-import { launcher, type Maker, PARTS, type Part } from './launchers.ts';
+import { launcher, type Maker, type Model, PARTS, type Part } from './launchers.ts';
 import { stopAllPrograms } from './processes.ts';
 import { type ManufacturedTpm, manufactureTpm } from './software-tpm.ts';
 import { playStory, type Step } from './story.ts';
@@ -14,13 +14,15 @@ const USAGE = `Runs registrar, verifier, tenant and agent together, each ours or
   npm run interop -- [options]
   --only theirs|ours       only the combination in which all parts are of one maker
   --filter PART=MAKER,...  only combinations with these makers, e.g. agent=ours,verifier=theirs
+  --model pull|push        only combinations in which the verifier, or the agent, starts attestations
   --json                   one JSON object on stdout instead of the table
   --keep                   keep the folder with configuration, databases and logs
   --no-install             use what is installed already
 `;
 
-type Result = {
-  readonly combination: Combination;
+type Run = { readonly model: Model; readonly combination: Combination };
+
+type Result = Run & {
   readonly outcome: 'passed' | 'failed' | 'not run';
   /** Why it failed or was not run. */
   readonly reason?: string;
@@ -30,7 +32,7 @@ type Result = {
 };
 
 /** All sixteen; first the pure ones, then those with one stranger: the first failure tells the most. */
-function combinations(): readonly Combination[] {
+function pullCombinations(): readonly Combination[] {
   const all = Array.from({ length: 2 ** PARTS.length }, (_, bits): Combination => {
     const maker = (part: Part): Maker => ((bits >> PARTS.indexOf(part)) & 1 ? 'ours' : 'theirs');
     return {
@@ -47,7 +49,27 @@ function combinations(): readonly Combination[] {
   return all.toSorted((a, b) => strangers(a) - strangers(b));
 }
 
-function chooser(only: string | undefined, filter: string | undefined): (combination: Combination) => boolean {
+/** What agent and verifier do with one another, and each part of one maker among those of the other. */
+function pushCombinations(): readonly Combination[] {
+  const allOf = (maker: Maker): Combination => ({ registrar: maker, verifier: maker, tenant: maker, agent: maker });
+  const [ours, theirs] = [allOf('ours'), allOf('theirs')];
+  return [theirs, { ...theirs, agent: 'ours' }, { ...ours, verifier: 'theirs' }];
+}
+
+const runs = (): readonly Run[] => [
+  ...pullCombinations().map((combination): Run => ({ model: 'pull', combination })),
+  ...pushCombinations().map((combination): Run => ({ model: 'push', combination })),
+];
+
+function chooser(options: {
+  readonly only?: string | undefined;
+  readonly filter?: string | undefined;
+  readonly model?: string | undefined;
+}): (run: Run) => boolean {
+  const { only, filter, model: wantedModel } = options;
+  if (wantedModel !== undefined && wantedModel !== 'pull' && wantedModel !== 'push') {
+    throw new TypeError('--model takes pull or push');
+  }
   if (only !== undefined && only !== 'ours' && only !== 'theirs') throw new TypeError('--only takes ours or theirs');
   const wanted = (filter?.split(',') ?? []).map((text) => {
     const [name, maker] = text.split('=');
@@ -55,38 +77,44 @@ function chooser(only: string | undefined, filter: string | undefined): (combina
     if (!part || (maker !== 'ours' && maker !== 'theirs')) throw new TypeError(`--filter does not know "${text}"`);
     return { part, maker };
   });
-  return (combination) =>
+  return ({ model, combination }) =>
+    (wantedModel === undefined || model === wantedModel) &&
     (only === undefined || PARTS.every((part) => combination[part] === only)) &&
     wanted.every(({ part, maker }) => combination[part] === maker);
 }
 
 /** Why a combination cannot be run here, or `undefined`. */
-function obstacle(combination: Combination, installation: Installation): string | undefined {
+function obstacle({ model, combination }: Run, installation: Installation): string | undefined {
   if (installation.softwareTpm) return `no software TPM: ${installation.softwareTpm}`;
   for (const part of PARTS) {
-    const launch = launcher(part, combination[part]);
+    const launch = launcher(part, combination[part], model);
     if (!('missing' in launch)) continue;
     const refusal =
-      combination[part] === 'ours' ? undefined : part === 'agent' ? installation.rust : installation.python;
+      combination[part] === 'ours' || (part === 'agent' && model === 'push')
+        ? undefined
+        : installation[part === 'agent' ? 'rust' : 'python'];
     return refusal ? `${launch.missing}: ${refusal}` : launch.missing;
   }
   return undefined;
 }
 
-const describe = (combination: Combination) => PARTS.map((part) => combination[part].padEnd(9)).join(' ');
+const describe = ({ model, combination }: Run) =>
+  [model, ...PARTS.map((part) => combination[part])].map((word) => word.padEnd(9)).join(' ');
 
 function table(results: readonly Result[]): string {
-  const lines = results.map(({ combination, outcome, reason, ms }) => {
+  const lines = results.map((result) => {
+    const { outcome, reason, ms } = result;
     const told = outcome === 'passed' ? `${((ms ?? 0) / 1000).toFixed(1)} s` : (reason?.split('\n')[0] ?? '');
-    return `${describe(combination)} ${outcome}${told ? `: ${told}` : ''}`;
+    return `${describe(result)} ${outcome}${told ? `: ${told}` : ''}`;
   });
-  return [PARTS.map((part) => part.padEnd(9)).join(' '), ...lines].join('\n');
+  return [['model', ...PARTS].map((word) => word.padEnd(9)).join(' '), ...lines].join('\n');
 }
 
 const { values } = parseArgs({
   options: {
     only: { type: 'string' },
     filter: { type: 'string' },
+    model: { type: 'string' },
     json: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     'no-install': { type: 'boolean', default: false },
@@ -96,8 +124,8 @@ const { values } = parseArgs({
 const say = (line: string) => console.error(line);
 
 async function main(): Promise<number> {
-  const chosen = combinations().filter(chooser(values.only, values.filter));
-  const theirs = chosen.some((combination) => Object.values(combination).includes('theirs'));
+  const chosen = runs().filter(chooser(values));
+  const theirs = chosen.some(({ combination }) => Object.values(combination).includes('theirs'));
   const installation: Installation = values['no-install']
     ? { softwareTpm: undefined, python: undefined, rust: undefined }
     : await install({ theirs, say });
@@ -116,15 +144,16 @@ async function main(): Promise<number> {
 
   let tpm: ManufacturedTpm | undefined;
   const results: Result[] = [];
-  for (const combination of chosen) {
-    const reason = obstacle(combination, installation);
+  for (const run of chosen) {
+    const { model, combination } = run;
+    const reason = obstacle(run, installation);
     if (reason !== undefined) {
-      results.push({ combination, outcome: 'not run', reason });
+      results.push({ ...run, outcome: 'not run', reason });
       continue;
     }
     tpm ??= await manufactureTpm(join(folder, 'tpm'));
-    const name = PARTS.map((part) => `${part}-${combination[part]}`).join('_');
-    const story = await playStory({ folder: join(folder, name), tpm, combination }, (opened) => {
+    const name = [model, ...PARTS.map((part) => `${part}-${combination[part]}`)].join('_');
+    const story = await playStory({ folder: join(folder, name), tpm, combination, model }, (opened) => {
       site = opened;
     });
     if (stopping) return 130;
@@ -134,17 +163,17 @@ async function main(): Promise<number> {
     results.push(
       failed
         ? {
-            combination,
+            ...run,
             outcome: 'failed',
             reason: `${failed.step}: ${failed.problem}`,
             ms,
             steps,
             ...(logs && { logs }),
           }
-        : { combination, outcome: 'passed', ms, steps },
+        : { ...run, outcome: 'passed', ms, steps },
     );
     const last = results.at(-1);
-    say(`${describe(combination)} ${last?.outcome}${last?.reason ? `: ${last.reason}` : ''}`);
+    say(`${describe(run)} ${last?.outcome}${last?.reason ? `: ${last.reason}` : ''}`);
     for (const [part, tail] of Object.entries(logs ?? {})) say(`--- end of the log of ${part}\n${tail}`);
   }
   const count = (outcome: Result['outcome']) => results.filter((result) => result.outcome === outcome).length;
