@@ -11,7 +11,9 @@ export type AuthorityJson = {
   readonly SignatureData: string;
 };
 
-export type AuthorityVariable = 'db' | 'vendor_db' | 'Shim' | 'MokListRT';
+/** The lists that signers are in: of the firmware, of shim's vendor, shim's own certificate, of the machine's owner. */
+export const AUTHORITY_VARIABLES = ['db', 'vendor_db', 'Shim', 'MokListRT'] as const;
+export type AuthorityVariable = (typeof AUTHORITY_VARIABLES)[number];
 
 export type FirmwareJson = {
   /** EV_S_CRTM_VERSION. Left out where the firmware has no such event. */

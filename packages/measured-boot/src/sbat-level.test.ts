@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { belowSbatLevel, parseSbatLevel } from './sbat-level.ts';
+import { belowSbatLevel, lowerSbatLevel, parseSbatLevel, sbatLevelText } from './sbat-level.ts';
 
 test('a SbatLevel is read as shim measures it', () => {
   assert.deepEqual(
@@ -55,4 +55,15 @@ test('a component that is not demanded at all is below every generation', () => 
     ),
     ['sbat', 'grub'],
   );
+});
+
+test('of two levels the lower one is what both machines have', () => {
+  const parse = (text: string) => parseSbatLevel(text) ?? assert.fail(text);
+  const first = parse('sbat,1,2025021800\nshim,4\ngrub,3\ngrub.debian,5\n');
+  const second = parse('sbat,1,2024040900\nshim,5\ngrub,3\n');
+  const lower = lowerSbatLevel(first, second);
+  assert.equal(sbatLevelText(lower), 'sbat,1,2024040900\nshim,4\ngrub,3\n');
+  assert.deepEqual(lowerSbatLevel(second, first), lower);
+  for (const level of [first, second]) assert.deepEqual(belowSbatLevel(level, lower), []);
+  assert.deepEqual(parse(sbatLevelText(first)), first);
 });

@@ -23,3 +23,18 @@ export const belowSbatLevel = (level: SbatLevel, least: SbatLevel): readonly str
   [...least]
     .filter(([component, generation]) => (level.get(component) ?? 0) < generation)
     .map(([component]) => component);
+
+/** The highest level that both machines have. */
+export const lowerSbatLevel = (first: SbatLevel, second: SbatLevel): SbatLevel =>
+  new Map(
+    [...first].flatMap(([component, generation]) => {
+      const other = second.get(component);
+      return other === undefined ? [] : [[component, Math.min(generation, other)]];
+    }),
+  );
+
+/** As shim measures it. */
+export const sbatLevelText = (level: SbatLevel): string =>
+  Array.from(level, ([component, generation]) =>
+    component === 'sbat' ? `sbat,1,${generation}\n` : `${component},${generation}\n`,
+  ).join('');

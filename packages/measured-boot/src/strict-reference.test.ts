@@ -77,6 +77,20 @@ for (const [what, json, path] of [
     { ...OLD, kernels: [{ images: ['signed'], kernel_cmdline: 'x' }] },
     'kernels[0]',
   ],
+  [
+    'a SbatLevel and a shim that is whatever is signed',
+    {
+      ...OLD,
+      authorities: [{ ...signature, variable: 'db' }],
+      sbat_level: 'sbat,1,2025021800\n',
+      kernels: [
+        kernel,
+        { images: ['signed', digest], kernel_cmdline: 'x' },
+        { images: [digest, 'signed'], kernel_cmdline: 'x' },
+      ],
+    },
+    'kernels[1]',
+  ],
   ['a PCR that is not judged', { ...OLD, digests: { 10: [digest] } }, 'digests.10'],
   [
     'a kernel with events of PCR 4',

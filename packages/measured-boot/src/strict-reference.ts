@@ -4,6 +4,7 @@ import type { Parsed } from '@keylime/core/parsed';
 import { VARIABLE_GUIDS } from '@keylime/event-log/guid';
 import type { ReferenceProblem } from './policy.ts';
 import {
+  AUTHORITY_VARIABLES,
   type AuthorityJson,
   type AuthorityVariable,
   type DatabaseName,
@@ -84,7 +85,6 @@ const AUTHORITY_OWNERS: { readonly [Name in AuthorityVariable]: string } = {
   Shim: VARIABLE_GUIDS.shimLock,
   MokListRT: VARIABLE_GUIDS.shimLock,
 };
-const AUTHORITY_VARIABLES = Object.keys(AUTHORITY_OWNERS) as AuthorityVariable[];
 const REQUIREMENTS = ['required', 'optional'] as const;
 
 /** Decodes a `StrictReferenceJson`. Members that it does not have are refused, and so is whatever no boot could pass. */
@@ -95,6 +95,7 @@ function readStrictReference(root: ReferencePlace): StrictReference {
   root.onlyMembers(MEMBERS);
   const secureBoot = root.member('has_secureboot').boolean(true);
   const authorities = readAuthorities(root.member('authorities'));
+  const sbatLevel = readSbatLevel(root.member('sbat_level'));
   const kernels = root
     .member('kernels')
     .alternatives()
@@ -102,6 +103,12 @@ function readStrictReference(root: ReferencePlace): StrictReference {
       const kernel = readKernel(place);
       if (kernel.images.includes('signed') && (!secureBoot || (authorities?.size ?? 0) === 0)) {
         place.refuse('an image that is `signed` needs Secure Boot, and `authorities` that say by whom');
+      }
+      // Whatever is signed may start first, measure nothing, and let anybody extend a SbatLevel afterwards.
+      if (kernel.images[0] === 'signed' && sbatLevel !== undefined) {
+        place.refuse(
+          'the first image, shim, must be told by its digest: a SbatLevel is as good as the shim that measures it',
+        );
       }
       return kernel;
     });
@@ -116,7 +123,7 @@ function readStrictReference(root: ReferencePlace): StrictReference {
     kernels,
     digests: readDigestsByPcr(root.member('digests'), STRICT_PCRS),
     authorities,
-    sbatLevel: readSbatLevel(root.member('sbat_level')),
+    sbatLevel,
     grubCommands: readPatterns(root.member('grub_commands')),
     unlisted: readUnlisted(root.member('unlisted')),
     dmaProtection: root.member('dma_protection').oneOf(REQUIREMENTS, 'required'),

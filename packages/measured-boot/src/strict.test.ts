@@ -191,6 +191,23 @@ test('shim has to demand at least the generations of the reference state', () =>
   assert.deepEqual(reasons(without(30), { ...REFERENCE, sbat_level: 'sbat,1,2023012900\n' }), ['sbat_level_missing']);
 });
 
+test('attack: a SbatLevel that is extended after the boot does not make up for that of shim', () => {
+  const [kernel] = REFERENCE.kernels;
+  const [shim] = kernel?.images ?? [];
+  assert(kernel && shim);
+  const reference: StrictReferenceJson = {
+    ...REFERENCE,
+    sbat_level: 'sbat,1,2025021800\nshim,5\n',
+    kernels: [{ ...kernel, images: [shim, 'signed', 'signed'] }],
+  };
+  const high = Buffer.from('sbat,1,2026010100\nshim,9\n');
+  const data = encodeVariable('SbatLevel', high, { owner: VARIABLE_GUIDS.shimLock });
+  assert.deepEqual(reasons(appending(measured(7, 'EV_EFI_VARIABLE_AUTHORITY', data)), reference), [
+    'sbat_level_too_low',
+  ]);
+  assert.deepEqual(reasons(SECURE, { ...reference, sbat_level: 'sbat,1,2025021800\nshim,4\n' }), []);
+});
+
 test('the end of boot services has to be in the log, unless the reference state says otherwise', () => {
   assert.deepEqual(reasons(without(49, 50)), ['exit_boot_services_missing']);
   assert.deepEqual(reasons(without(50)), ['exit_boot_services_missing']);

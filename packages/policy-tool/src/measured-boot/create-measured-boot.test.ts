@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { encode } from '@keylime/core/codec';
 import type { HashAlgorithm } from '@keylime/core/digest';
 import { hintBytes } from '@keylime/event-log/coverage';
 import { decodeEventLog } from '@keylime/event-log/decode';
 import { type EventToEncode, encodeEventLog } from '@keylime/event-log/encode';
 import { encodeVariable } from '@keylime/event-log/encode-data';
+import { guid, VARIABLE_GUIDS } from '@keylime/event-log/guid';
 import { example } from '@keylime/measured-boot/example';
 import type { StrictReferenceJson } from '@keylime/measured-boot/reference-json';
 import { strict } from '@keylime/measured-boot/strict';
@@ -95,6 +97,65 @@ test('the reference state of a real machine has what the machine measured, and a
     kernel_cmdline: LINE.replaceAll(' ', '\\ '),
   });
   assert.deepEqual(judge(made, readFileSync(SECURE)), []);
+});
+
+const SHIM = VARIABLE_GUIDS.shimLock;
+const shimVariable = (name: string, data: Buffer): Buffer => encodeVariable(name, data, { owner: SHIM });
+
+test('the reference state says who may have signed images, and which SbatLevel is the least', async () => {
+  const made = await reference('-e', SECURE);
+  const authorities = made.authorities ?? [];
+  assert.deepEqual(
+    authorities.map(({ variable, SignatureOwner }) => [variable, SignatureOwner]),
+    [
+      ['db', '77fa9abd-0359-4d32-bd60-28f4e78f784b'],
+      ['MokListRT', '605dab50-e046-4300-abb6-3dd810dd8b23'],
+    ],
+  );
+  assert.ok(made.db.some(({ SignatureData }) => SignatureData === authorities[0]?.SignatureData));
+  assert.equal(made.sbat_level, 'sbat,1,2025021800\nshim,4\ngrub,5\n');
+  const { authorities: _, sbat_level: __, ...open } = made;
+  const rollback = shimVariable('SbatLevel', Buffer.from('sbat,1,2021030218\n'));
+  const other = shimVariable('MokListRT', Buffer.concat([encode(guid, SHIM), Buffer.from('another certificate')]));
+  for (const [index, data, reason] of [
+    [30, rollback, 'sbat_level_too_low'],
+    [32, other, 'authority_unexpected'],
+  ] as const) {
+    const log = replacing(index, { data });
+    assert.deepEqual(
+      judge(made, log).map((violation) => [violation.reason, violation.event]),
+      [[reason, index]],
+    );
+    assert.deepEqual(judge(open, log), [], 'nothing else refuses it');
+  }
+  const example = await reference('-e', SECURE, '--policy', 'example');
+  assert.deepEqual([example.authorities, example.sbat_level], [undefined, undefined]);
+});
+
+test('what a log says nothing of is left open, and told', async (t) => {
+  const left = async (...args: readonly string[]) => {
+    const { code, stderr } = await create(...args);
+    assert.equal(code, 0, stderr);
+    return stderr.split('\n').flatMap((line) => / - WARNING - \S+: (.*)/.exec(line)?.[1] ?? []);
+  };
+  assert.deepEqual(await left('-e', SECURE), []);
+  assert.deepEqual(await left('-e', fileOf(t, without(30))), [
+    'shim measured no SbatLevel, or there is no shim: sbat_level is left open; older shims pass',
+  ]);
+  assert.deepEqual(await left('--force', '-e', fileOf(t, without(25, 32))), [
+    'no event tells who signed the images: authorities are left open; db, vendor_db and shim decide',
+  ]);
+  assert.deepEqual(await left('-i', '-e', INSECURE), [
+    'Secure Boot is off, nobody checked a signature: authorities and sbat_level are left open',
+  ]);
+  assert.deepEqual(await left('-e', fileOf(t, without(30)), '--policy', 'example'), []);
+});
+
+test('a SbatLevel whose data is not what was measured is not taken', async (t) => {
+  const data = shimVariable('SbatLevel', Buffer.from('sbat,1,2026010100\n'));
+  const log = replacing(30, { data, measured: Buffer.from('another') });
+  const { stdout } = await create('--force', '-e', fileOf(t, log));
+  assert.equal(JSON.parse(stdout).sbat_level, undefined);
 });
 
 test('a reference state accepts the boot in every bank that it is made for, and in no other', async () => {

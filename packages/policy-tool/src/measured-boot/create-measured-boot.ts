@@ -38,10 +38,11 @@ export function createMeasuredBoot(logs: readonly NamedLog[], options: CreateOpt
     warn(source, each.name, log);
     const reference = completed(referenceOf(source, options), source, options);
     tellListed(reference, each.name, log);
+    if (policy.name === 'strict') tellLeftOpen(reference, each.name, log);
     return reference;
   });
   const all = [...(base === undefined ? [] : [base]), ...made];
-  const reference = all.reduce(mergeReferences);
+  const reference = all.reduce((first, second) => mergeReferences(first, second, (text) => log.warn(text)));
   let refused = 0;
   for (const each of logs) {
     for (const bank of banks) {
@@ -116,6 +117,20 @@ function completed(
 function tellListed({ digests = {} }: StrictReferenceJson, name: string, log: Log): void {
   const counts = Object.entries(digests).map(([pcr, list]) => `${list.length} of PCR ${pcr}`);
   if (counts.length > 0) log.info(`${name}: events that are listed by their digests: ${counts.join(', ')}`);
+}
+
+/** Tells what the log says nothing of, so that nothing is demanded. */
+function tellLeftOpen({ has_secureboot, authorities, sbat_level }: StrictReferenceJson, name: string, log: Log): void {
+  if (!has_secureboot) {
+    log.warn(`${name}: Secure Boot is off, nobody checked a signature: authorities and sbat_level are left open`);
+    return;
+  }
+  if (authorities === undefined) {
+    log.warn(`${name}: no event tells who signed the images: authorities are left open; db, vendor_db and shim decide`);
+  }
+  if (sbat_level === undefined) {
+    log.warn(`${name}: shim measured no SbatLevel, or there is no shim: sbat_level is left open; older shims pass`);
+  }
 }
 
 /** Tells events whose data is not what was measured: they are forged, or the firmware is wrong; nothing is taken from them. */

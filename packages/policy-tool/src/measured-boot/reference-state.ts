@@ -2,12 +2,15 @@ import type { HashAlgorithm } from '@keylime/core/digest';
 import { coveredData, hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import { VARIABLE_GUIDS } from '@keylime/event-log/guid';
 import type { UefiVariable } from '@keylime/event-log/uefi-variable';
-import type {
-  FirmwareJson,
-  SignatureJson,
-  StrictReferenceJson,
-  UnlistedKind,
+import {
+  AUTHORITY_VARIABLES,
+  type AuthorityJson,
+  type FirmwareJson,
+  type SignatureJson,
+  type StrictReferenceJson,
+  type UnlistedKind,
 } from '@keylime/measured-boot/reference-json';
+import { parseSbatLevel } from '@keylime/measured-boot/sbat-level';
 import { ToolError } from '../tool-error.ts';
 import { kernelOf } from './reference-kernel.ts';
 import { missingEvent, type ReferenceSource } from './reference-source.ts';
@@ -74,8 +77,32 @@ export function referenceOf(source: ReferenceSource, options: ReferenceOptions):
     mokdig: events.filter((event) => isShimVariable(event, 'MokList')).map(digestOf),
     mokxdig: events.filter((event) => isShimVariable(event, 'MokListX')).map(digestOf),
     kernels: [kernelOf(source, isOn)],
+    ...signersOf(source),
     ...(options.unlisted.length > 0 && { unlisted: options.unlisted }),
     ...Object.fromEntries(options.optional.map((name) => [name, 'optional'])),
+  };
+}
+
+/** By whom the images were let start, and the SbatLevel that shim demanded. */
+function signersOf({ events }: ReferenceSource): Pick<StrictReferenceJson, 'authorities' | 'sbat_level'> {
+  // What firmware lets in before its separator is known by its digest.
+  const separator = events.findIndex(({ pcr, type }) => pcr === 7 && type === 'EV_SEPARATOR');
+  const behind = separator === -1 ? [] : events.slice(separator + 1);
+  const measured = behind.flatMap((event) => variableOf(event) ?? []);
+  const authorities = measured.flatMap(({ name, value }): AuthorityJson[] => {
+    const variable = AUTHORITY_VARIABLES.find((known) => known === name);
+    if (value.kind !== 'authority' || variable === undefined) return [];
+    const { owner, data } = value;
+    return [
+      { variable, ...(owner !== undefined && { SignatureOwner: owner }), SignatureData: `0x${data.toString('hex')}` },
+    ];
+  });
+  const [level] = measured.flatMap(({ name, guid, value }) =>
+    name === 'SbatLevel' && guid === VARIABLE_GUIDS.shimLock && value.kind === 'text' ? [value.text] : [],
+  );
+  return {
+    ...(authorities.length > 0 && { authorities }),
+    ...(level !== undefined && parseSbatLevel(level) !== undefined && { sbat_level: level }),
   };
 }
 
