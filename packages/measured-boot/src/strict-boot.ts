@@ -5,6 +5,7 @@ import { SEPARATED_PCRS } from './boot-pcrs.ts';
 import { digestWords, violationBy } from './event-words.ts';
 import type { BootViolation } from './policy.ts';
 import { inBank } from './reference-values.ts';
+import { isBootOrder } from './strict-boot-order.ts';
 import type { StrictReference } from './strict-reference.ts';
 
 /** An event that nothing is wrong with by itself, and that has to be explained. */
@@ -29,6 +30,7 @@ const CLOSED_PCRS: readonly number[] = [0, 3, 6];
 
 const SEPARATOR = Buffer.alloc(4);
 const OTHER_SEPARATORS = [Buffer.of(1, 0, 0, 0), Buffer.alloc(4, 0xff)];
+const ERROR = 'separator_tells_error';
 const DEBUG_MODE = 'UEFI Debug Mode';
 const NO_DMA_PROTECTION = 'DMA Protection Disabled';
 
@@ -49,16 +51,17 @@ export function sortEvents(
   const separated = new Set<number>();
   const events = new Map<number, StrictEvent[]>();
   const violations: BootViolation[] = [];
+  const forbiddenAs = (event: MeasuredEvent): string | undefined => {
+    const reason = forbidden.get(event.digest);
+    return reason === ERROR && isBootOrder(event, log.events) ? undefined : reason;
+  };
 
   for (const event of log.events) {
     const { pcr, digest } = event;
     const isListed = listed.get(pcr)?.has(digest) ?? false;
     const isSeparator = digest === separator && SEPARATED_PCRS.includes(pcr);
     const isAfterSeparator = separated.has(pcr);
-    const problems: (string | undefined)[] = [
-      isBootVariable(event) ? undefined : forbidden.get(digest),
-      isListed ? undefined : dataProblem(event, malformed),
-    ];
+    const problems: (string | undefined)[] = [forbiddenAs(event), isListed ? undefined : dataProblem(event, malformed)];
     if (isSeparator) {
       separated.add(pcr);
       if (event.type !== 'EV_SEPARATOR') problems.push('separator_of_other_type');
@@ -78,10 +81,6 @@ export function sortEvents(
   return { boot: { bank, events: (pcr) => events.get(pcr) ?? [], unloggedActions }, violations };
 }
 
-/** A BootOrder of 1 and 0 has the digest of a separator that tells an error. One that tells none is wanted beside it. */
-const isBootVariable = ({ pcr, type, coverage }: MeasuredEvent): boolean =>
-  (pcr === 1 || pcr === 5) && type === 'EV_EFI_VARIABLE_BOOT' && coverage === 'value';
-
 function dataProblem(event: MeasuredEvent, malformed: ReadonlySet<number>): string | undefined {
   if (malformed.has(event.index)) return 'event_data_malformed';
   return event.coverage === 'mismatch' ? 'event_data_not_measured' : undefined;
@@ -89,7 +88,7 @@ function dataProblem(event: MeasuredEvent, malformed: ReadonlySet<number>): stri
 
 /** Reasons by digest. */
 function forbiddenDigests(bank: HashAlgorithm, { dmaProtection }: StrictReference): ReadonlyMap<string, string> {
-  const digests = new Map(OTHER_SEPARATORS.map((bytes) => [digestHex(bank, bytes), 'separator_tells_error']));
+  const digests = new Map(OTHER_SEPARATORS.map((bytes) => [digestHex(bank, bytes), ERROR]));
   digests.set(digestHex(bank, Buffer.from(DEBUG_MODE)), 'uefi_debug_mode');
   if (dmaProtection === 'required') {
     digests.set(digestHex(bank, Buffer.from(NO_DMA_PROTECTION)), 'dma_protection_disabled');

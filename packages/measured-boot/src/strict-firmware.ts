@@ -1,3 +1,4 @@
+import { hintData } from '@keylime/event-log/coverage';
 import { digestWords, violationBy } from './event-words.ts';
 import type { BootViolation } from './policy.ts';
 import type { UnlistedKind } from './reference-json.ts';
@@ -101,13 +102,20 @@ const TABLE_TYPES: ReadonlySet<string> = new Set([
   'EV_EFI_VARIABLE_DRIVER_CONFIG',
 ]);
 
+/** BootOrder or Boot####, its value covered: data that can be neither is of something else. */
+function isBootVariable({ event, covered }: StrictEvent): boolean {
+  const data = hintData(event);
+  if (covered === undefined || data.kind !== 'variable') return false;
+  return data.value.kind === 'boot_order' || data.value.kind === 'load_option';
+}
+
 /** Whether an event is of one of `kinds`. */
 function isUnlistedKind(each: StrictEvent, kinds: ReadonlySet<UnlistedKind>): boolean {
   const { event, covered, isAfterSeparator } = each;
   switch (event.type) {
     case 'EV_EFI_VARIABLE_BOOT':
     case 'EV_EFI_VARIABLE_BOOT2':
-      return kinds.has('boot_variables') && (event.pcr === 1 || event.pcr === 5) && covered !== undefined;
+      return kinds.has('boot_variables') && (event.pcr === 1 || event.pcr === 5) && isBootVariable(each);
     case 'EV_EFI_BOOT_SERVICES_DRIVER':
       return kinds.has('option_roms') && event.pcr === 2 && !isAfterSeparator;
     case 'EV_EFI_GPT_EVENT':

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { digest } from '@keylime/core/digest';
+import { hintBytes } from '@keylime/event-log/coverage';
 import type { EventToEncode } from '@keylime/event-log/encode';
 import { encodeSignatureList, encodeUtf16, encodeVariable } from '@keylime/event-log/encode-data';
 import { SIGNATURE_TYPES, VARIABLE_GUIDS } from '@keylime/event-log/guid';
@@ -81,12 +82,51 @@ test('another initrd is refused, with its event, what was expected and what was 
   ]);
 });
 
+const ERROR = Buffer.of(1, 0, 0, 0);
+/** What firmware logs for a BootOrder of 1 and 0, and what an attacker calls a separator that tells an error. */
+const orderOf = (value: Buffer, pcr = 1) =>
+  measured(pcr, 'EV_EFI_VARIABLE_BOOT', encodeVariable('BootOrder', value), value);
+const UNLISTED: StrictReferenceJson = { ...REFERENCE, unlisted: ['boot_variables'] };
+
 test('a BootOrder with the digest of a separator that tells an error is none, and such a separator is no BootOrder', () => {
-  const order = encodeVariable('BootOrder', Buffer.of(1, 0, 0, 0));
-  const boot = replacing(10, measured(1, 'EV_EFI_VARIABLE_BOOT', order, Buffer.of(1, 0, 0, 0)));
-  assert.deepEqual(judge(boot, { ...REFERENCE, unlisted: ['boot_variables'] }), []);
-  const hidden = replacing(17, measured(1, 'EV_EFI_VARIABLE_BOOT', order, Buffer.of(1, 0, 0, 0)));
-  assert.deepEqual(reasons(hidden, { ...REFERENCE, unlisted: ['boot_variables'] }), ['separator_missing']);
+  const [before, option0, option1] = [9, 11, 12];
+  const ordered = (...behind: readonly number[]) =>
+    changed((events, at) => [...events.slice(0, before), ...[orderOf(ERROR), ...behind.map(at)], ...events.slice(14)]);
+  assert.deepEqual(judge(ordered(option1, option0), UNLISTED), []);
+  assert.deepEqual(judge(ordered(option1, option0, 13), UNLISTED), []);
+  for (const behind of [[option0, option1], [option1], [option1, 13, option0], [10, option1, option0], []]) {
+    assert.deepEqual(reasons(ordered(...behind), UNLISTED), ['separator_tells_error'], behind.join());
+  }
+});
+
+const at = (index: number) => eventsOf(vectorLog('debian12-secureboot-vm'))[index - 1] ?? assert.fail(`event ${index}`);
+const replaced = (index: number, by: readonly EventToEncode[]) =>
+  changed((events) => events.toSpliced(index - 1, 1, ...by));
+
+test('attack: firmware tells an error in PCR 1 or 5; the log calls that a BootOrder, and a separator is extended later', () => {
+  for (const [pcr, separator] of [
+    [1, 17],
+    [5, 21],
+  ] as const) {
+    for (const value of [ERROR, Buffer.alloc(4, 0xff)]) {
+      const order = [orderOf(value, pcr), ...[at(12), at(11)].map((event) => ({ ...event, pcr })), at(separator)];
+      assert.deepEqual(reasons(replaced(separator, order), UNLISTED), ['separator_tells_error'], `PCR ${pcr}`);
+    }
+  }
+});
+
+test('a BootOrder with an option twice is none', () => {
+  const option = encodeVariable('BootFFFF', hintBytes(SECURE.events[10] ?? assert.fail()).subarray(48));
+  const twice = measured(1, 'EV_EFI_VARIABLE_BOOT', option, option.subarray(48));
+  const order = orderOf(Buffer.alloc(4, 0xff));
+  const boot = changed((events) => [...events.slice(0, 9), order, twice, twice, ...events.slice(14)]);
+  assert.deepEqual(reasons(boot, UNLISTED), ['separator_tells_error']);
+});
+
+test('of boot variables only BootOrder and Boot#### need not be listed', () => {
+  const other = (name: string, data: Buffer) => measured(1, 'EV_EFI_VARIABLE_BOOT', encodeVariable(name, data), data);
+  assert.deepEqual(reasons(inserting(10, other('DriverOrder', Buffer.of(7, 0))), UNLISTED), ['event_unexpected']);
+  assert.deepEqual(judge(inserting(10, other('BootOrder', Buffer.of(7, 0))), UNLISTED), []);
 });
 
 test('load options are those of the command line, or known by their digest', () => {
