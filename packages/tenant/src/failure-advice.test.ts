@@ -4,6 +4,11 @@ import { failureEvent } from '@keylime/appraisal/event';
 import type { Failure } from '@keylime/appraisal/failure';
 import { adviceLines } from './failure-advice.ts';
 
+test('there is something to do about a policy that is not signed', () => {
+  const [line] = adviceLines({ last_failures: [{ event_id: 'internal.verifier.policy_not_signed', context: {} }] });
+  assert.match(line ?? '', /keylime-policy sign runtime.*updateruntimepolicy.*reactivate/);
+});
+
 const at = { index: 3, path: '/usr/bin/tool', template: 'ima-sig' } as const;
 const unlisted = { ...at, kind: 'ima_path_unknown', map: 'digests', actual: 'ab' } as const;
 

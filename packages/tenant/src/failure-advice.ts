@@ -62,6 +62,11 @@ const ADVICE: readonly (readonly [event: RegExp, advice: (context: Context) => s
       'the agent cannot read its list: see its log, ima_ml_path, and whether the kernel was started with an IMA policy (ima_policy=tcb)',
   ],
   [
+    /\.policy_not_signed$/,
+    () =>
+      'sign it (keylime-policy sign runtime), store it (updateruntimepolicy --runtime-policy-sig-key) and reactivate',
+  ],
+  [
     /\.invalid_ima_entry_nb$/,
     () =>
       'the agent sent another part of the list than was asked for: reactivate; where records were removed from the list, reboot first',

@@ -12,6 +12,8 @@ export type AppraisalTask =
       readonly body: Uint8Array;
       readonly expectation: Omit<Expectation, 'runtimePolicy'>;
       readonly policyText: string;
+      /** Of the policy that was looked at when it was loaded. */
+      readonly policyChecksum: string;
       readonly progress: Progress;
     }
   | { readonly kind: 'evidence'; readonly body: Uint8Array; readonly boot: BootRules };
@@ -22,6 +24,7 @@ function run(task: AppraisalTask): unknown {
   if (task.kind === 'evidence') return answerEvidence(task.body, policies, task.boot);
   const policy = policies.decode(task.policyText);
   if (!policy.ok) throw new Error(`The runtime policy does not decode: ${policy.problem[0].message}`);
+  if (policy.value.checksum !== task.policyChecksum) throw new Error('The text of the runtime policy is another one.');
   return judgeAnswer(task.body, { ...task.expectation, runtimePolicy: policy.value }, task.progress);
 }
 

@@ -14,6 +14,7 @@ import {
   policiesOf,
 } from './expectations.ts';
 import { isInGoodStanding } from './operational-state.ts';
+import { PolicyNotSignedError, policyNotSignedEvent } from './policy-signature.ts';
 import { type Release, releaseKeyShare } from './release-key-share.ts';
 import { openScheduler, type SchedulerSettings } from './scheduler.ts';
 import type { SecretVault } from './secret-vault.ts';
@@ -61,6 +62,12 @@ export function openEngine(parts: EngineParts): Engine {
     log.error('An attestation could not be done: a fault of this service, it is tried again', { agent: id, error }),
   );
 
+  /** A policy that must not be used is a failure of the agent, which nothing judges now; one that cannot be is a fault. */
+  function refusedPolicy(error: unknown): Outcome {
+    if (error instanceof PolicyNotSignedError) return { kind: 'refused', event: policyNotSignedEvent(error) };
+    throw error;
+  }
+
   function enliven(agent: Agent): Live {
     const live = { agent, expectations: expectationsOf(agent, settings), connection: parts.connect(agent) };
     lives.get(agent.id)?.connection.close();
@@ -76,12 +83,9 @@ export function openEngine(parts: EngineParts): Engine {
     }
     const started = clock.monotonic();
     const { agent } = live;
-    const outcome = await attest(
-      agent,
-      live.expectations,
-      await policiesOf(agent, parts),
-      live.connection,
-      parts.judge,
+    const outcome = await policiesOf(agent, parts).then(
+      (policies) => attest(agent, live.expectations, policies, live.connection, parts.judge),
+      refusedPolicy,
     );
     parts.onRound?.(id, outcome.kind, clock.monotonic() - started);
     const next = transition(agent, outcome, settings, Math.floor(clock.now() / 1000));

@@ -5,6 +5,7 @@ import { type GroupWrite, insertAgent } from './agent-store.ts';
 import type { BootPolicies } from './boot-policies.ts';
 import type { EnrolmentRequest } from './enrolment.ts';
 import { acceptMbPolicy } from './mb-policy.ts';
+import { PolicyNotSignedError, signatureProblem } from './policy-signature.ts';
 import { findPolicy, insertPolicy, type StoredMbPolicy, type StoredPolicy } from './policy-store.ts';
 import type { SecretVault } from './secret-vault.ts';
 import { acceptPolicy, isRefusal, type SubmissionSettings } from './submitted-policy.ts';
@@ -74,9 +75,10 @@ export async function enrol(
       if (taken !== undefined)
         throw new Refused(409, `Agent of uuid ${id} already exists. Please use delete or update.`);
       if (policy === undefined) {
-        if ((await findPolicy(trx, 'runtime_policies', ownName)) === undefined) {
-          throw new Refused(404, `Could not find IMA policy with name ${ownName}!`);
-        }
+        const stored = await findPolicy(trx, 'runtime_policies', ownName);
+        if (stored === undefined) throw new Refused(404, `Could not find IMA policy with name ${ownName}!`);
+        const problem = signatureProblem(stored, settings);
+        if (problem !== undefined) throw new Refused(401, new PolicyNotSignedError(ownName, problem).message);
       } else if (!(await insertPolicy(trx, 'runtime_policies', policy))) {
         const advice = 'Please use a different name or delete the allowlist from the verifier.';
         throw new Refused(409, `IMA policy with name ${ownName} already exists. ${advice}`);
@@ -103,8 +105,8 @@ export async function enrol(
 
 /** Thrown, so that what was written before it is rolled back. */
 class Refused extends Error {
-  readonly code: 404 | 409;
-  constructor(code: 404 | 409, status: string) {
+  readonly code: 401 | 404 | 409;
+  constructor(code: 401 | 404 | 409, status: string) {
     super(status);
     this.code = code;
   }

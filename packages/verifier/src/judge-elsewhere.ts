@@ -34,7 +34,9 @@ export function judgeHereOrElsewhere({ pool, policies, bootPolicies }: JudgePart
     const { runtimePolicy, ...plain } = expectation;
     const policyText = await policies.findText(runtimePolicy.checksum);
     if (policyText === undefined) throw new Error('The runtime policy was changed while the answer was on its way.');
-    return orOutcome(pool.run({ kind: 'answer', body, expectation: plain, policyText, progress }), progress);
+    const { checksum: policyChecksum } = runtimePolicy;
+    const task = { kind: 'answer', body, expectation: plain, policyText, policyChecksum, progress } as const;
+    return orOutcome(pool.run(task), progress);
   }
   return async (body, expectation, progress) => {
     const first = await judge(body, expectation, progress);

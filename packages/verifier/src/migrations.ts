@@ -104,4 +104,10 @@ export const verifierMigrations: readonly Migration[] = [
       await trx.schema.alterTable('agents').addColumn('sealed_revocation_key', text).execute();
     },
   },
+  {
+    name: 'keys of runtime policies',
+    async up(trx, { text }) {
+      await trx.schema.alterTable('runtime_policies').addColumn('signature_key', text).execute();
+    },
+  },
 ];

@@ -33,6 +33,7 @@ import { openRevocationSigner, rotateOnTime } from './notifications/revocation-s
 import { acquireOwnership } from './ownership.ts';
 import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
+import { PolicyNotSignedError, signatureProblem } from './policy-signature.ts';
 import { sqlPolicyStore } from './policy-store.ts';
 import { agentRoutes } from './routes/agents.ts';
 import { mbPolicyRoutes } from './routes/mb-policies.ts';
@@ -131,8 +132,11 @@ export async function startVerifier(
 
     const agents = sqlAgentStore(db, write, verifierId, (error) => log.error(error.message));
     const policyStore = sqlPolicyStore(db, write, 'runtime_policies');
-    const policies = openPolicyRegistry(policyStore, async ({ text }) => {
-      const decoded = await runStepsInTurns(decodeStoredPolicyInSteps(text));
+    const signatures = { requireSignature: config.require_allow_list_signatures, pinnedKeys };
+    const policies = openPolicyRegistry(policyStore, async (stored) => {
+      const problem = signatureProblem(stored, signatures);
+      if (problem !== undefined) throw new PolicyNotSignedError(stored.name, problem);
+      const decoded = await runStepsInTurns(decodeStoredPolicyInSteps(stored.text));
       return decoded.ok ? decoded : bad(decoded.problem[0].message);
     });
     const mbPolicyStore = sqlPolicyStore(db, write, 'mb_policies');
@@ -240,8 +244,7 @@ export async function startVerifier(
     const settings = {
       verifierId,
       vault,
-      requireSignature: config.require_allow_list_signatures,
-      pinnedKeys,
+      ...signatures,
       log,
       quoteIntervalSeconds: config.quote_interval,
       enableAgentMtls: config.enable_agent_mtls,

@@ -57,7 +57,13 @@ for (const [engine, url] of [
     async function enrolled(name: string, policyName = name): Promise<Agent> {
       const agent: Agent = { ...sampleAgent(name), verifierId: 'mine', runtimePolicyName: policyName };
       await group.submit(async (trx) => {
-        await insertPolicy(trx, 'runtime_policies', { name: policyName, text: '{}', checksum: 'c', generator: 3 });
+        await insertPolicy(trx, 'runtime_policies', {
+          name: policyName,
+          text: '{}',
+          checksum: 'c',
+          generator: 3,
+          signature_key: null,
+        });
         await insertAgent(trx, agent);
       });
       return agent;
@@ -135,7 +141,13 @@ for (const [engine, url] of [
       const enrolWith = async (name: string, mbPolicyName: string) => {
         const agent: Agent = { ...sampleAgent(name), verifierId: 'mine', runtimePolicyName: name, mbPolicyName };
         await group.submit(async (trx) => {
-          await insertPolicy(trx, 'runtime_policies', { name, text: '{}', checksum: 'c', generator: 3 });
+          await insertPolicy(trx, 'runtime_policies', {
+            name,
+            text: '{}',
+            checksum: 'c',
+            generator: 3,
+            signature_key: null,
+          });
           await insertPolicy(trx, 'mb_policies', { name: mbPolicyName, text: null, checksum: 'c', rules: null });
           await insertAgent(trx, agent);
         });
@@ -173,8 +185,14 @@ for (const [engine, url] of [
       await enrolled('user', 'in use');
       assert.deepEqual(await policies.remove('in use'), { usedBy: 'user' });
       assert.equal(await policies.remove('nobody'), 'unknown');
-      assert.equal(await policies.create({ name: 'in use', text: '', checksum: '', generator: 1 }), false);
-      assert.equal(await policies.replace({ name: 'nobody', text: '', checksum: '', generator: 1 }), false);
+      assert.equal(
+        await policies.create({ name: 'in use', text: '', checksum: '', generator: 1, signature_key: null }),
+        false,
+      );
+      assert.equal(
+        await policies.replace({ name: 'nobody', text: '', checksum: '', generator: 1, signature_key: null }),
+        false,
+      );
     });
 
     test('notifications of one agent come one at a time, in order, and later ones wait behind a failed one', async () => {

@@ -34,6 +34,7 @@ test('a signed policy is stored in its envelope, under the checksum of all of it
     text,
     checksum: runtimePolicyChecksum(text),
     generator: 3,
+    signature_key: pem(signer.publicKey),
   });
 });
 

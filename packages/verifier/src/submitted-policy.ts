@@ -6,17 +6,14 @@ import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
 import { decodeStoredPolicyInSteps, type PolicyProblem } from '@keylime/policies/runtime-policy';
 import type { Log } from '@keylime/service/log';
 import { runStepsInTurns } from '@keylime/service/steps-in-turns';
+import type { SignatureSettings } from './policy-signature.ts';
 import type { StoredPolicy } from './policy-store.ts';
 
 /** Why a submitted policy is not taken: the status code and text of the answer (03 section 5.2 of the reference). */
 export type PolicyRefusal = { readonly code: 400 | 401; readonly status: string };
 
 /** How submitted policies are judged. */
-export type SubmissionSettings = {
-  /** Refuse what is not signed. */
-  readonly requireSignature: boolean;
-  /** Keys of whom to believe; with none, a policy is checked with the key that comes with it, if it must be. */
-  readonly pinnedKeys: readonly KeyObject[];
+export type SubmissionSettings = SignatureSettings & {
   /** Hears of what is allowed, but hardly meant. */
   readonly log: Pick<Log, 'warn'>;
 };
@@ -36,14 +33,14 @@ export async function acceptPolicy(
 ): Promise<StoredPolicy | PolicyRefusal> {
   const json = parseJson(text);
   if (json === undefined) return { code: 400, status: 'Runtime policy is not valid JSON!' };
-  const refusal = isEnvelope(json) ? signatureRefusal(text, keyPem, settings) : unsignedRefusal(keyPem, settings);
-  if (refusal !== undefined) return refusal;
+  const signer = isEnvelope(json) ? signerOf(text, keyPem, settings) : unsignedRefusal(keyPem, settings);
+  if (signer !== undefined && isRefusal(signer)) return signer;
   const decoded = await runStepsInTurns(decodeStoredPolicyInSteps(text, json));
   if (!decoded.ok) return { code: 400, status: refusalText(decoded.problem) };
   const warning = excludedKeyringsWarning(decoded.value);
   if (warning !== undefined) settings.log.warn(warning, { policy: name });
   const { checksum, generator } = decoded.value;
-  return { name, text, checksum, generator };
+  return { name, text, checksum, generator, signature_key: signer === undefined ? null : pemOf(signer) };
 }
 
 function unsignedRefusal(keyPem: string | undefined, settings: SubmissionSettings): PolicyRefusal | undefined {
@@ -52,21 +49,23 @@ function unsignedRefusal(keyPem: string | undefined, settings: SubmissionSetting
   return keyPem === undefined ? undefined : { code: 400, status: 'Runtime policy is not signed!' };
 }
 
-function signatureRefusal(
+/** The key that the policy is signed by; `undefined` where nobody asks. */
+function signerOf(
   text: string,
   keyPem: string | undefined,
   { requireSignature, pinnedKeys }: SubmissionSettings,
-): PolicyRefusal | undefined {
+): KeyObject | PolicyRefusal | undefined {
   const envelope = parseEnvelope(text);
   if (!envelope.ok) return { code: 400, status: `Runtime policy is malformatted: DSSE envelope: ${envelope.problem}` };
   const key = keyPem === undefined ? undefined : parsePolicyKey(keyPem);
   if (key?.ok === false) return { code: 400, status: `Key of the runtime policy cannot be used: ${key.problem}` };
-  if (pinnedKeys.length > 0) {
-    return verifyEnvelope(envelope.value, pinnedKeys) ? undefined : { code: 401, status: BAD_SIGNATURE };
-  }
-  if (key === undefined) return requireSignature ? { code: 401, status: NO_KEY } : undefined;
-  return verifyEnvelope(envelope.value, [key.value]) ? undefined : { code: 401, status: BAD_SIGNATURE };
+  if (pinnedKeys.length === 0 && key === undefined) return requireSignature ? { code: 401, status: NO_KEY } : undefined;
+  const candidates = pinnedKeys.length > 0 || key === undefined ? pinnedKeys : [key.value];
+  const signer = candidates.find((one) => verifyEnvelope(envelope.value, [one]));
+  return signer ?? { code: 401, status: BAD_SIGNATURE };
 }
+
+const pemOf = (key: KeyObject): string => key.export({ format: 'pem', type: 'spki' }).toString();
 
 function refusalText(problems: NonEmpty<PolicyProblem>): string {
   const [first, ...more] = problems;

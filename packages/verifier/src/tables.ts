@@ -47,6 +47,8 @@ export type RuntimePoliciesTable = {
   /** SHA-256 of `text`, lower-case hex. */
   checksum: string;
   generator: number;
+  /** PEM of the key by which its signature was checked when it was stored; null where none was. */
+  signature_key: string | null;
 };
 
 export type MbPoliciesTable = {

@@ -93,7 +93,10 @@ export const verifierOptions = {
   persistent_store_encoding: text('', 'Durable attestation: encoding of a record.'),
   transparency_log_sign_algo: text('sha256', 'Durable attestation: hash of signatures.'),
   signed_attributes: text('', 'Durable attestation: what is signed.'),
-  require_allow_list_signatures: boolean(false, 'Accept only runtime policies with a valid signature.'),
+  require_allow_list_signatures: boolean(
+    false,
+    'Accept only runtime policies with a valid signature; those that are stored already, too, when they are used.',
+  ),
   runtime_policy_signature_keys: list(
     '[]',
     'Files with the EC public keys or certificates that signed runtime policies must be signed by. Empty: by any key that comes with the policy.',
