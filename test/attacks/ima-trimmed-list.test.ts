@@ -104,6 +104,26 @@ test('a verifier that keeps up attests a machine whose records go, over restarts
   assert.match(said(failed), /File not found in allowlist: \/usr\/bin\/implant/);
 });
 
+test('another policy wants the list from its first entry: where that is gone, the reason and the way out are said', async (t) => {
+  const { verifier, measure, stage, remove, enrol, stopped, passesAgain } = await openScene(t);
+  await measure(PROGRAMS[0] ?? '');
+  await enrol();
+  await passesAgain();
+  stage();
+  remove();
+  await measure(PROGRAMS[1] ?? '');
+  await passesAgain();
+  const changed = await verifier.ask({
+    method: 'PUT',
+    path: `/v2.6/allowlists/${AGENT_ID}`,
+    json: { runtime_policy: base64(`${Buffer.from(POLICY, 'base64')} `), runtime_policy_key: '', tpm_policy: '{}' },
+  });
+  assert.equal(changed.code, 201, changed.text);
+  const status = await stopped();
+  assert.equal(status.last_event_id, 'qoute_validation.invalid_ima_entry_nb');
+  assert.match(said(status), /starts at entry \d+, entry 0 was asked for.* reboot the machine/);
+});
+
 test('[MUST] a list whose beginning is gone does not pass with a verifier that has not seen it, and the reason is said', async (t) => {
   const { agent, verifier, measure, stage, remove, enrol, stopped } = await openScene(t);
   await measure('/usr/bin/implant');
