@@ -19,20 +19,17 @@ function watching(renew: () => Promise<Date>) {
   return { checkAt, close: watch.close };
 }
 
-test('a certificate is used to its end, with a warning a day in the last month, and then renewed once', async () => {
+test('a certificate is renewed once, 30 days before its end', async () => {
   let renewals = 0;
   const { checkAt, close } = watching(async () => {
     renewals++;
-    return new Date(notAfter.getTime() + 365 * DAY_MS);
+    return new Date(notAfter.getTime() + 335 * DAY_MS);
   });
   assert.deepEqual(await checkAt(-31 * DAY_MS), []);
-  assert.deepEqual(await checkAt(-29 * DAY_MS), ['WARNING']);
-  assert.deepEqual(await checkAt(-29 * DAY_MS + 3_600_000), []);
-  assert.deepEqual(await checkAt(-28 * DAY_MS), ['WARNING']);
   assert.equal(renewals, 0);
-  assert.deepEqual(await checkAt(1), ['WARNING']);
+  assert.deepEqual(await checkAt(-30 * DAY_MS), []);
+  assert.deepEqual(await checkAt(-29 * DAY_MS), []);
   assert.equal(renewals, 1);
-  assert.deepEqual(await checkAt(DAY_MS), []);
   close();
 });
 
@@ -42,8 +39,20 @@ test('a renewal that fails is told and tried again', async () => {
     renewals++;
     throw new Error('the registrar is away');
   });
-  assert.deepEqual(await checkAt(1), ['ERROR']);
-  assert.deepEqual(await checkAt(2), ['ERROR']);
+  assert.deepEqual(await checkAt(-29 * DAY_MS), ['ERROR']);
+  assert.deepEqual(await checkAt(-29 * DAY_MS + 1), ['ERROR']);
   assert.equal(renewals, 2);
+  close();
+});
+
+test('a certificate of somebody else is asked for once a day in its last 30 days, until there is another', async () => {
+  let end = notAfter;
+  const { checkAt, close } = watching(async () => end);
+  assert.deepEqual(await checkAt(-29 * DAY_MS), ['WARNING']);
+  assert.deepEqual(await checkAt(-29 * DAY_MS + 3_600_000), []);
+  assert.deepEqual(await checkAt(-28 * DAY_MS), ['WARNING']);
+  assert.deepEqual(await checkAt(DAY_MS), ['WARNING']);
+  end = new Date(notAfter.getTime() + 90 * DAY_MS);
+  assert.deepEqual(await checkAt(2 * DAY_MS), []);
   close();
 });

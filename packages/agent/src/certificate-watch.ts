@@ -1,13 +1,13 @@
+import { RENEW_BEFORE_MS } from '@keylime/pki/agent-certificate';
 import type { Log } from '@keylime/service/log';
 
-const WARN_BEFORE_MS = 30 * 86_400_000;
 const CHECK_EVERY_MS = 3_600_000;
 const WARN_EVERY_MS = 86_400_000;
 
 /**
- * Looks every hour whether the server's certificate still holds. Peers pin it, so it is used to its end, with a warning a
- * day in the last 30 days; once it has expired nobody accepts it any more, and `renew` puts another one in its place and
- * tells until when that one holds.
+ * Has the server's certificate renewed 30 days before its end, and looks every hour until then whether the clock says that
+ * it is time. `renew` puts the next certificate in place, if there is one, and tells until when the one in place holds: one
+ * that somebody else issued only its issuer can replace, which a warning a day asks for.
  */
 export function watchCertificate(options: {
   readonly notAfter: Date;
@@ -18,27 +18,36 @@ export function watchCertificate(options: {
   const { renew, log, now = Date.now } = options;
   let { notAfter } = options;
   let warnedAt = Number.NEGATIVE_INFINITY;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+  const leftMs = () => notAfter.getTime() - now();
 
   const check = async () => {
-    const leftMs = notAfter.getTime() - now();
-    if (leftMs > WARN_BEFORE_MS) return;
-    if (leftMs > 0) {
-      if (now() - warnedAt < WARN_EVERY_MS) return;
-      warnedAt = now();
-      const event =
-        "The server's certificate ends soon: restart the agent to have it renewed, then enrol the agent again";
-      return log.warn(event, { notAfter: notAfter.toISOString() });
-    }
+    if (leftMs() > RENEW_BEFORE_MS) return;
     try {
       notAfter = await renew();
-      const event =
-        "The server's certificate had ended and was renewed: enrol the agent again, the verifier pins the old one";
-      log.warn(event, { notAfter: notAfter.toISOString() });
     } catch (cause) {
-      log.error("The server's certificate has ended and cannot be renewed", { reason: cause });
+      log.error("The server's certificate ends soon and cannot be renewed; it is tried again", { reason: cause });
+      return;
     }
+    if (leftMs() > RENEW_BEFORE_MS || now() - warnedAt < WARN_EVERY_MS) return;
+    warnedAt = now();
+    log.warn("The server's certificate ends soon, and the agent did not issue it: get another of its issuer", {
+      notAfter: notAfter.toISOString(),
+    });
   };
-  const timer = setInterval(() => void check(), CHECK_EVERY_MS);
-  timer.unref();
-  return { check, close: () => clearInterval(timer) };
+  const watch = (delayMs: number) => {
+    timer = setTimeout(async () => {
+      await check();
+      if (!closed) watch(CHECK_EVERY_MS);
+    }, delayMs).unref();
+  };
+  watch(Math.min(CHECK_EVERY_MS, Math.max(0, leftMs() - RENEW_BEFORE_MS)));
+  return {
+    check,
+    close: () => {
+      closed = true;
+      clearTimeout(timer);
+    },
+  };
 }

@@ -32,7 +32,7 @@ export async function openServerIdentity(config: AgentConfig, machine: Machine, 
   }
   const clientCaPems = await readClientCas(config.trusted_client_ca, log);
   const certificate = await provideCertificate(config, machine, log);
-  return { payloadKey, clientCaPems, certificate, mtlsCert: certificate.certificatePem };
+  return { payloadKey, clientCaPems, certificate, mtlsCert: certificate.leafPem };
 }
 
 /**
@@ -72,10 +72,14 @@ export async function serve(
   );
   opened.defer(() => app.close());
   if (certificate !== undefined) {
+    let current = certificate;
     const renew = async () => {
       const next = await provideCertificate(config, machine, log);
+      if (next.leafPem === current.leafPem) return next.notAfter;
+      // First the registrar: there a verifier asks that meets the new certificate.
+      await machine.registerAs(next.leafPem);
       changeCertificate(app, serverTls(next));
-      await machine.registerAs(next.certificatePem);
+      current = next;
       return next.notAfter;
     };
     const watch = watchCertificate({ notAfter: certificate.notAfter, renew, log });
@@ -110,9 +114,9 @@ async function provideCertificate(config: AgentConfig, { agentId }: Machine, log
   });
   const { provision, notAfter } = certificate;
   if (provision === 'renewed') {
-    log.warn("The server's certificate was renewed: enrol the agent again, the verifier pins the old one", {
-      notAfter: notAfter.toISOString(),
-    });
+    const event =
+      "The server's certificate is renewed: a verifier that does not ask the registrar needs the agent enrolled again";
+    log.warn(event, { notAfter: notAfter.toISOString() });
   }
   log.debug("The server's certificate", { provision, path: config.server_cert, notAfter: notAfter.toISOString() });
   return certificate;

@@ -16,7 +16,8 @@ import * as x509 from './x509.ts';
 const LIFETIME_DAYS = 365;
 /** It begins a day early: a verifier whose clock is behind the machine's takes the certificate at once. */
 const EARLIER_MS = 86_400_000;
-const RENEW_BEFORE_MS = 30 * 86_400_000;
+/** So long before its end a certificate of the agent's own is renewed. */
+export const RENEW_BEFORE_MS = 30 * 86_400_000;
 
 export type AgentCertificate = {
   /** PEM that the TLS server sends; more than one certificate where somebody else issued it. */
@@ -25,7 +26,7 @@ export type AgentCertificate = {
   readonly leafPem: string;
   readonly key: KeyObject;
   readonly notAfter: Date;
-  /** `renewed`: peers still pin the old certificate until the agent is registered and enrolled again. */
+  /** `renewed`: peers still pin the old certificate until the agent is registered again. */
   readonly provision: 'kept' | 'created' | 'renewed';
 };
 

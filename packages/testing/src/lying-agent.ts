@@ -31,6 +31,8 @@ export type LyingAgent = {
   readonly registered: { readonly ak_tpm: string; readonly mtls_cert: string };
   /** Lies from the next request on; without an argument it is truthful again. */
   readonly lie: (lies?: Lies) => void;
+  /** Shows this certificate in new connections, and ends those that are open. */
+  readonly show: (identity: TestIdentity) => void;
   /** Every request for a quote so far. */
   readonly asked: readonly QuoteQuery[];
   /** How many of them were answered with nothing but the truth. */
@@ -128,6 +130,10 @@ export async function startLyingAgent(options: LyingAgentOptions): Promise<Lying
     registered: { ak_tpm: encodePublic(ak.public).toString('base64'), mtls_cert: identity.certPem },
     lie: (next) => {
       lies = next;
+    },
+    show: (next) => {
+      server.setSecureContext({ cert: next.certPem, key: next.keyPem, ca: clientCaPem });
+      server.closeAllConnections();
     },
     asked,
     truthful: () => truthful,

@@ -1,4 +1,4 @@
-import { type KeyObject, X509Certificate } from 'node:crypto';
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { randomSerialHex, signingKey, subjectAlternativeNames, x509PublicKey } from '@keylime/pki/issue';
 import { generateP256Key, privateKeyPem } from '@keylime/pki/private-key';
 import { subjectNames } from '@keylime/pki/subject-names';
@@ -71,8 +71,13 @@ export async function testCa(name = 'Test CA'): Promise<TestCa> {
 }
 
 /** A self-signed certificate as an agent registers it. */
-export async function testAgentIdentity(agentId: string, leaf: TestLeaf = {}): Promise<TestIdentity> {
-  const key = await generateP256Key();
+export async function testAgentIdentity(
+  agentId: string,
+  leaf: TestLeaf = {},
+  /** Of an identity that is renewed. */
+  keyPem?: string,
+): Promise<TestIdentity> {
+  const key = keyPem === undefined ? await generateP256Key() : createPrivateKey(keyPem);
   return { certPem: pemOf(await selfSigned(key, agentId, leaf, randomSerialHex())), keyPem: privateKeyPem(key) };
 }
 

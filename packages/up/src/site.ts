@@ -65,6 +65,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
 
   // The receiver needs the certificate that the first verifier makes, and the verifiers need the receiver's address.
   const webhookPort = await freePort();
+  const ports = { registrar: await freePort(), registrarTls: await freePort() };
   const verifierPorts: number[] = [];
   for (let n = 0; n < verifiers; n++) {
     const port = await freePort();
@@ -75,6 +76,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
       name,
       port,
       `[verifier]\nuuid = ${name}\nport = ${port}\nquote_interval = ${quoteIntervalSeconds}\n` +
+        `registrar_port = ${ports.registrarTls}\n` +
         // A machine that starts again is asked every second for a minute.
         'retry_interval = 1\nmax_retries = 60\nmeasured_boot_policy_name = strict\n' +
         database +
@@ -87,7 +89,6 @@ export async function startSite(options: SiteOptions): Promise<Site> {
   const tls = { cert: await read('server-cert.crt'), key: await read('server-private.pem') };
   const webhook = await startWebhookReceiver(tls, webhookPort);
   opened.defer(webhook.stop);
-  const ports = { registrar: await freePort(), registrarTls: await freePort() };
   await start(
     'registrar',
     'registrar',

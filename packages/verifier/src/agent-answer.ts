@@ -1,5 +1,6 @@
 import { shorten } from '@keylime/appraisal/event';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
+import { HttpClientError } from '@keylime/service/http-client-error';
 import type { AgentAnswer } from './agent-connection.ts';
 
 /** A proxy's and a restarting agent's 502 to 504 are retried too; the existing verifier gives such an agent up. */
@@ -25,6 +26,11 @@ export function unreachableReason(error: unknown): string {
   if (isLocalFault(error)) throw error;
   return error instanceof Error ? error.message : String(error);
 }
+
+/** Whether there is no answer because of the agent's certificate: it showed another one, or the enrolled one has ended. */
+export const isOtherCertificate = (error: unknown): boolean =>
+  error instanceof HttpClientError &&
+  (error.code === 'pinned_certificate_mismatch' || error.code === 'certificate_expired');
 
 const LOCAL_CODES: readonly unknown[] = ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL', 'client_closed'];
 

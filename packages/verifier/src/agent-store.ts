@@ -35,6 +35,8 @@ export type AgentStore = {
   ) => Promise<Agent | undefined>;
   /** Changes an agent's record whatever its revision is, as operators do; `undefined` if there is no such agent. */
   readonly change: (id: AgentId, change: (agent: Agent) => AgentRecord) => Promise<Agent | undefined>;
+  /** Has the agent known by another certificate from now on, unless it was enrolled anew meanwhile; tells whether it did. */
+  readonly changeCertificate: (agent: Agent, mtlsCert: string) => Promise<boolean>;
   /** Deletes the agent, and its policies if they were its own. Tells whether there was such an agent. */
   readonly remove: (id: AgentId) => Promise<boolean>;
 };
@@ -134,6 +136,15 @@ export function sqlAgentStore(
       write(async (trx) => {
         const agent = await findIn(trx, id);
         return agent && update(trx, agent, change(agent));
+      }),
+    changeCertificate: (agent, mtlsCert) =>
+      write(async (trx) => {
+        const found = await findIn(trx, agent.id);
+        if (found === undefined || found.akTpm !== agent.akTpm || found.mtlsCert !== agent.mtlsCert) return false;
+        const { enrolment } = agentRow({ ...found, mtlsCert });
+        const changes = { enrolment, revision: found.revision + 1 };
+        await trx.updateTable('agents').set(changes).where('agent_id', '=', agent.id).execute();
+        return true;
       }),
     remove: (id) =>
       write(async (trx) => {

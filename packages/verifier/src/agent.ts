@@ -5,7 +5,10 @@ import type { AgentId } from '@keylime/core/agent-id';
 import type { ImaExtendMode } from '@keylime/ima/replay';
 import type { OperationalState } from './operational-state.ts';
 
-/** What an operator enrolled: where the attester is, whose key signs, and what is expected of it. Never changes. */
+/**
+ * What an operator enrolled: where the attester is, whose key signs, and what is expected of it. Of it only the certificate
+ * changes, when the agent has renewed it.
+ */
 export type Enrolment = {
   readonly id: AgentId;
   readonly ip: string;

@@ -8,7 +8,7 @@ import { isJsonObject } from '@keylime/core/json';
 import { BOOT_PCR_MASK } from '@keylime/measured-boot/boot-pcrs';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { Agent } from './agent.ts';
-import { isRetried, parseShort, statusText, unreachableReason } from './agent-answer.ts';
+import { isOtherCertificate, isRetried, parseShort, statusText, unreachableReason } from './agent-answer.ts';
 import type { AgentAnswer, AgentConnection } from './agent-connection.ts';
 import type { Expectations, PoliciesOfRound } from './expectations.ts';
 import { newNonce } from './nonce.ts';
@@ -114,4 +114,8 @@ const engineEvent = (name: 'no_quote' | 'version_not_supported', message: string
   context: { message },
 });
 
-const unreachable = (error: unknown): Outcome => ({ kind: 'unreachable', reason: unreachableReason(error) });
+const unreachable = (error: unknown): Outcome => ({
+  kind: 'unreachable',
+  reason: unreachableReason(error),
+  ...(isOtherCertificate(error) && { isOtherCertificate: true }),
+});

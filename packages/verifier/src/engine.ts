@@ -16,6 +16,7 @@ import {
 import { isInGoodStanding } from './operational-state.ts';
 import { PolicyNotSignedError, policyNotSignedEvent } from './policy-signature.ts';
 import { type Release, releaseKeyShare } from './release-key-share.ts';
+import type { FindRenewed } from './renewed-certificate.ts';
 import { openScheduler, type SchedulerSettings } from './scheduler.ts';
 import type { SecretVault } from './secret-vault.ts';
 import { isAsked, type Steps } from './steps.ts';
@@ -28,6 +29,8 @@ export type EngineParts = PolicySources & {
   readonly connect: (agent: Agent) => AgentConnection;
   readonly settings: EngineSettings & JudgementSettings & { readonly scheduler: SchedulerSettings };
   readonly judge: Judge;
+  /** Asked about agents that show another certificate than the enrolled one. */
+  readonly findRenewed: FindRenewed;
   readonly vault: SecretVault;
   readonly log: Log;
   readonly clock: Clock;
@@ -52,7 +55,16 @@ export type Engine = {
 type Round = { readonly nextDelayMs: number | undefined; readonly healthy: boolean };
 
 /** An agent as it is held between rounds: the stored row, its expectations decoded, and the way to it. */
-type Live = { agent: Agent; readonly expectations: Expectations; readonly connection: AgentConnection };
+type Live = {
+  agent: Agent;
+  readonly expectations: Expectations;
+  readonly connection: AgentConnection;
+  /** When it was last asked whether its certificate was renewed, in milliseconds of the monotonic clock. */
+  renewalAskedAt?: number;
+};
+
+/** Nobody is asked more often about the certificate of one agent. */
+const RENEWAL_ASKED_EVERY_MS = 10_000;
 
 export function openEngine(parts: EngineParts): Engine {
   const { agents, steps, settings, log, clock } = parts;
@@ -88,6 +100,9 @@ export function openEngine(parts: EngineParts): Engine {
       refusedPolicy,
     );
     parts.onRound?.(id, outcome.kind, clock.monotonic() - started);
+    if (outcome.kind === 'unreachable' && outcome.isOtherCertificate && (await adoptRenewed(live))) {
+      return { nextDelayMs: 0, healthy: true };
+    }
     const next = transition(agent, outcome, settings, Math.floor(clock.now() / 1000));
     const healthy = outcome.kind !== 'unreachable';
     const saved = await store(live, next);
@@ -96,6 +111,18 @@ export function openEngine(parts: EngineParts): Engine {
     // The verdict is stored, so nobody stopped or deleted the agent meanwhile; only now does the share leave.
     if (outcome.kind === 'affirming' && saved.state === 'provideV') return release(live);
     return goOn(live, next, healthy);
+  }
+
+  /** Takes up the certificate that the agent has renewed, if it has; tells whether it is to be asked again at once. */
+  async function adoptRenewed(live: Live): Promise<boolean> {
+    const now = clock.monotonic();
+    if (now - (live.renewalAskedAt ?? Number.NEGATIVE_INFINITY) < RENEWAL_ASKED_EVERY_MS) return false;
+    live.renewalAskedAt = now;
+    const renewed = await parts.findRenewed(live.agent);
+    if (renewed === undefined) return false;
+    await agents.changeCertificate(live.agent, renewed);
+    letGo(live);
+    return true;
   }
 
   /** As `Steps.store`; an agent that somebody else wrote is loaded anew. */

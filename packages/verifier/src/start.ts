@@ -35,6 +35,7 @@ import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
 import { PolicyNotSignedError, signatureProblem } from './policy-signature.ts';
 import { sqlPolicyStore } from './policy-store.ts';
+import { openRegistrar } from './registrar-client.ts';
 import { agentRoutes } from './routes/agents.ts';
 import { mbPolicyRoutes } from './routes/mb-policies.ts';
 import { notificationRoutes } from './routes/notifications.ts';
@@ -203,6 +204,8 @@ export async function startVerifier(
       log,
       clock: systemClock,
     });
+    const registrar = openRegistrar(config, material, usesOfTls, log);
+    closers.unshift(() => registrar.close());
     const engine = openEngine({
       agents,
       steps,
@@ -210,6 +213,7 @@ export async function startVerifier(
       mbPolicies,
       connect,
       judge: judgeHereOrElsewhere({ pool, policies: policyStore, bootPolicies }),
+      findRenewed: registrar.findRenewed,
       vault,
       settings: {
         quoteIntervalMs: config.quote_interval * 1000,

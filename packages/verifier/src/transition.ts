@@ -28,7 +28,12 @@ export type Outcome =
       readonly moreEvents?: number;
     }
   /** Nobody answered, or the agent could not: connection errors, timeouts, HTTP 408, 500, 599. */
-  | { readonly kind: 'unreachable'; readonly reason: string }
+  | {
+      readonly kind: 'unreachable';
+      readonly reason: string;
+      /** Somebody was there, but not with the enrolled certificate, or that has ended. */
+      readonly isOtherCertificate?: true;
+    }
   /** The agent speaks another API version now: ask again with this one. */
   | { readonly kind: 'version_changed'; readonly version: string }
   /** The agent answered something that no later round can mend. */

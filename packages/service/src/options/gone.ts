@@ -1,8 +1,6 @@
 /** Options of existing files that nothing reads any more: reported as such, never as a slip. */
 export const GONE: { readonly [section: string]: { readonly [option: string]: string } } = {
   verifier: {
-    registrar_ip: 'the verifier does not talk to the registrar',
-    registrar_port: 'the verifier does not talk to the registrar',
     num_workers: 'use max_workers',
     dedicated_web_workers: 'it never had an effect',
   },

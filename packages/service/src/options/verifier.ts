@@ -13,6 +13,16 @@ export const verifierOptions = {
   ),
   ip: text('127.0.0.1', 'Address to listen on; `0.0.0.0` or `::` for all.'),
   port: port(8881, 'HTTPS port.'),
+  registrar_ip: text(
+    '127.0.0.1',
+    'Address of the registrar, which is asked about an agent that shows another certificate than the enrolled one; empty for none.',
+  ),
+  registrar_port: port(8891, 'HTTPS port of the registrar.'),
+  agent_certificate_renewal: choice(
+    ['same_key', 'any_key', 'off'],
+    'same_key',
+    'Which new certificate of an agent is taken without a new enrolment, if the registrar has it for the same TPM: one for the same key (our agents renew so), or any; `any_key` only where agents register over TLS.',
+  ),
   enable_agent_mtls: boolean(
     true,
     'Speak HTTPS with mutual authentication to agents. Off: keys and evidence travel in clear.',
