@@ -74,6 +74,22 @@ const late: EventToEncode = {
 };
 const [shim, grub] = EVENTS.filter(({ type }) => type === 'EV_EFI_BOOT_SERVICES_APPLICATION');
 
+const firmware = EVENTS.find(({ type }) => type === 'EV_EFI_PLATFORM_FIRMWARE_BLOB') ?? assert.fail('no firmware');
+const firmwareAgain: EventToEncode = { ...firmware };
+const relabelled: EventToEncode = {
+  pcr: 8,
+  type: 'EV_IPL',
+  data: Buffer.from(`grub_cmd: ${EVIL_LINE}\0`),
+  measured: Buffer.from(EVIL_LINE),
+};
+const ERROR = Buffer.of(1, 0, 0, 0);
+const errorAsOrder: EventToEncode = {
+  pcr: 1,
+  type: 'EV_EFI_VARIABLE_BOOT',
+  data: encodeVariable('BootOrder', ERROR),
+  measured: ERROR,
+};
+
 type Attack = readonly [
   name: string,
   events: readonly EventToEncode[],
@@ -118,9 +134,39 @@ const ATTACKS: readonly Attack[] = [
   ],
   [
     'a variable that decides Secure Boot after the separator of PCR 7',
-    [...EVENTS, { pcr: 7, type: 'EV_EFI_VARIABLE_DRIVER_CONFIG', data: encodeVariable('SecureBoot', Buffer.of(1)) }],
+    [...EVENTS, late],
     /variable_after_separator/,
     (event) => event === late,
+  ],
+  [
+    'firmware that is known, measured again behind the separator of PCR 0',
+    [...EVENTS, firmwareAgain],
+    /event_after_separator/,
+    (event) => event === firmwareAgain,
+  ],
+  [
+    'the events of one PCR measured into another',
+    EVENTS.map((event) => (event.pcr === 14 ? { ...event, pcr: 12 } : event)),
+    /event_unexpected/,
+    () => false,
+  ],
+  [
+    'another command line, called a command, and the good one extended after the boot',
+    [
+      ...evilLine.map((event) => (isCommandLine(event) ? relabelled : event)),
+      ...(goodLineEvent === undefined ? [] : [goodLineEvent]),
+    ],
+    /event_unexpected/,
+    (event) => event === relabelled,
+  ],
+  [
+    'a firmware that tells an error, called a BootOrder, and the separator extended after the boot',
+    [
+      ...EVENTS.map((event) => (event.pcr === 1 && event.type === 'EV_SEPARATOR' ? errorAsOrder : event)),
+      { pcr: 1, type: 'EV_SEPARATOR', data: Buffer.alloc(4) },
+    ],
+    /separator_tells_error/,
+    (event) => event === errorAsOrder,
   ],
   [
     'the boot loader started before shim',
@@ -156,6 +202,18 @@ test('[MUST] hole 9: a boot into another system after a first success is caught,
   assert.ok(status.attestation_count >= passed);
   const index = indexOf(evilLine, isCommandLine);
   assert.deepEqual(firstReason(status), { reason: 'kernel_cmdline_unexpected', index, pcr: 8, got: EVIL_LINE });
+});
+
+test('[MUST] a boot with another initrd after a first success is caught, with what was expected and found', async () => {
+  await machine.boot(GOOD_LOG);
+  await enrol();
+  await passes(2);
+  await machine.boot(logOf(evilInitrd));
+  const status = await fails();
+  const index = indexOf(evilInitrd, isInitrd);
+  const { reason, index: found, pcr, got } = firstReason(status);
+  assert.deepEqual([reason, found, pcr], ['initrd_unexpected', index, 9]);
+  assert.match(String(got), /^sha256 [0-9a-f]{64} \(\/boot\/initrd\.img\)$/);
 });
 
 test('[MUST] the boot that a machine is in is judged again when its reference state is replaced, and when the verifier restarts', async () => {
