@@ -54,9 +54,10 @@ export function createMeasuredBoot(logs: readonly NamedLog[], options: CreateOpt
   }
   if (refused > 0 && !force) {
     const boots = logs.length === 1 ? 'the boot' : 'boots';
+    const reasons = refused === 1 ? 'one reason' : `${refused} reasons`;
     throw new ToolError(
       'boot_not_accepted',
-      `By what was made of it, the policy ${policy.name} would refuse ${boots} for ${refused} reasons: nothing is written. ` +
+      `By what was made of it, the policy ${policy.name} would refuse ${boots} for ${reasons}: nothing is written. ` +
         'See the events with `keylime-policy show event-log`. --list takes an event by its digest, --optional does without ' +
         'a requirement, --force writes all the same',
     );

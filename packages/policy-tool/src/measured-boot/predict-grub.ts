@@ -25,9 +25,12 @@ export function predictGrub(edit: LogEdit, views: readonly EventView[], chain: B
     return;
   }
   const [oldPath = '', ...oldArguments] = line.text.split(' ');
+  const path = kernelPath ?? oldPath;
+  const arguments_ = commandLine ?? oldArguments.join(' ');
+  // A reference state has the path before it, too.
   const texts: Texts = {
     old: line.text,
-    new_: `${kernelPath ?? oldPath} ${commandLine ?? oldArguments.join(' ')}`,
+    new_: arguments_.startsWith(`${path} `) ? arguments_ : `${path} ${arguments_}`,
   };
   if (texts.new_ !== texts.old) {
     changeText(edit, line.event, texts.new_);

@@ -108,6 +108,17 @@ test('another command line of a real machine changes PCR 8, where GRUB says it t
   assert.equal(pcrs.sha256?.[8], value.toString('hex'));
 });
 
+test('a command line is understood with the path of the kernel before it, as a reference state has it', async (t) => {
+  const lines = [
+    'root=LABEL=ROOT ro',
+    '/boot/vmlinuz root=LABEL=ROOT ro',
+    'BOOT_IMAGE=/boot/vmlinuz root=LABEL=ROOT ro',
+  ];
+  const predicted = await Promise.all(lines.map((line) => predict(t, {}, '-e', SECURE, '--cmdline', line)));
+  const [first, ...others] = predicted.map(({ changed }) => changed);
+  for (const other of others) assert.deepEqual(other, first);
+});
+
 test('a file that GRUB reads besides can change, too', async (t) => {
   const { changed, events } = await predict(
     t,

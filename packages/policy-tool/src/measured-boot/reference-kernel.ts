@@ -47,7 +47,7 @@ function imagesOf(source: ReferenceSource, { images }: BootChain, secureBoot: bo
   });
   const chain = measured.filter(({ digest }, i) => digest !== measured[i - 1]?.digest);
   if (chain.length === 0) {
-    throw missingEvent('EV_EFI_BOOT_SERVICES_APPLICATION', 4, 'what the machine started cannot be told');
+    throw missingEvent('EV_EFI_BOOT_SERVICES_APPLICATION in PCR 4', 'what the machine started cannot be told');
   }
   const stages = STAGES.slice(0, secureBoot ? 3 : Math.min(chain.length, 3));
   const areStages = chain.length === stages.length && chain.every(({ role }, i) => role === stages[i]?.[0]);

@@ -50,9 +50,8 @@ export function digestsByPcr(
 }
 
 /** What stops a reference state from being half of one. */
-export const missingEvent = (event: string, pcr: number, consequence: string): ToolError =>
+export const missingEvent = (event: string, consequence: string): ToolError =>
   new ToolError(
     'log_unsuitable',
-    `The log has no ${event} in PCR ${pcr} that its digest covers: ${consequence}. ` +
-      'See what it has with `keylime-policy show event-log`',
+    `The log has no ${event}: ${consequence}. See what it has with \`keylime-policy show event-log\``,
   );

@@ -43,7 +43,7 @@ export function referenceOf(source: ReferenceSource, options: ReferenceOptions):
   const find = (name: string, guid: string) => variables.find((each) => each.name === name && each.guid === guid);
   const secureBoot = find('SecureBoot', VARIABLE_GUIDS.global);
   if (secureBoot?.value.kind !== 'switch') {
-    throw missingEvent('EV_EFI_VARIABLE_DRIVER_CONFIG of SecureBoot', 7, 'whether Secure Boot is on cannot be told');
+    throw missingEvent(coveredVariable('SecureBoot'), 'whether Secure Boot is on cannot be told');
   }
   const isOn = secureBoot.value.on;
   if (!isOn && !options.withoutSecureBoot) {
@@ -55,7 +55,7 @@ export function referenceOf(source: ReferenceSource, options: ReferenceOptions):
   const database = (name: string, guid: string): readonly SignatureJson[] => {
     const found = find(name, guid);
     if (found?.value.kind !== 'signature_database') {
-      throw missingEvent(`EV_EFI_VARIABLE_DRIVER_CONFIG of ${name}`, 7, 'which keys the machine has cannot be told');
+      throw missingEvent(coveredVariable(name), 'which keys the machine has cannot be told');
     }
     return found.value.lists.flatMap(({ signatures }) =>
       signatures.map(({ owner, data }) => signatureJson(owner, data)),
@@ -82,6 +82,9 @@ export function referenceOf(source: ReferenceSource, options: ReferenceOptions):
     ...Object.fromEntries(options.optional.map((name) => [name, 'optional'])),
   };
 }
+
+const coveredVariable = (name: string): string =>
+  `EV_EFI_VARIABLE_DRIVER_CONFIG of ${name} in PCR 7 that its digest covers`;
 
 /** By whom the images were let start, and the SbatLevel that shim demanded. */
 function signersOf({ events }: ReferenceSource): Pick<StrictReferenceJson, 'authorities' | 'sbat_level'> {
