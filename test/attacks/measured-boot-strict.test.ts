@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import type { EventToEncode } from '@keylime/event-log/encode';
 import { encodeVariable } from '@keylime/event-log/encode-data';
 import {
@@ -233,6 +236,27 @@ test('[MUST] the boot that a machine is in is judged again when its reference st
   assert.equal(status.last_event_id, 'measured_boot.policy_strict');
   await remove();
   assert.equal((await verifier.ask({ method: 'DELETE', path: '/v2.6/mbpolicies/fleet' })).code, 204);
+});
+
+test('a real machine passes by the reference state that keylime-policy makes of its log, and not with Secure Boot off', async () => {
+  const [secure, insecure] = ['debian12-secureboot-vm', 'debian12-uefi-vm'].map((name) =>
+    fileURLToPath(new URL(`../../packages/testing/vectors/${name}/bios.bin`, import.meta.url)),
+  );
+  assert.ok(secure && insecure);
+  const tool = fileURLToPath(new URL('../../packages/policy-tool/bin/keylime_policy.mjs', import.meta.url));
+  const create = (...args: readonly string[]) =>
+    execFileSync(process.execPath, [tool, 'create', 'measured-boot', ...args], { encoding: 'utf8', stdio: 'pipe' });
+  const mb_policy = create('-e', secure);
+  await machine.boot(readFileSync(secure));
+  await enrol({ mb_policy });
+  await passes(2);
+  await machine.boot(readFileSync(insecure));
+  const status = await fails();
+  assert.equal(status.last_event_id, 'measured_boot.policy_strict');
+  const reasons = status.last_failures.map(({ context }) => (context as { readonly reason?: string }).reason);
+  assert.ok(reasons.includes('secure_boot_off'), reasons.join());
+  await enrol({ mb_policy: create('-i', '-e', insecure) });
+  await passes(2);
 });
 
 test('rules that a reference state names judge it, not those of the settings', async () => {
