@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import path from 'node:path';
 import { AGENT_API_VERSIONS, type AgentApiVersion, API_VERSIONS, type ApiVersion } from '@keylime/api/versions';
 import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
 import { isActionName } from '@keylime/payload/action-list';
@@ -35,6 +36,13 @@ export async function checkSettings(config: AgentConfig, log: Log, tcti: string 
     if (config.tls_accept_invalid_hostnames) {
       log.warn('tls_accept_invalid_hostnames is on: whoever has a certificate of the CA can stand in for the verifier');
     }
+  }
+  const list = path.basename(config.ima_ml_path);
+  if (list.startsWith('binary_')) {
+    throw new AgentError(
+      'file_unreadable',
+      `ima_ml_path: verifiers take the list in ASCII, ${list} is binary. Name ${list.replace('binary_', 'ascii_')}, which has the same entries.`,
+    );
   }
   checkPayloadSettings(config);
   const odd = config.revocation_actions.find((name) => !isActionName(name));

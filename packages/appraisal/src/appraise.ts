@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import { digest, isHashAlgorithm } from '@keylime/core/digest';
+import { isHashAlgorithm } from '@keylime/core/digest';
 import { ownCopy } from '@keylime/core/own-copy';
 import type { Keyring } from '@keylime/ima/keyring';
 import { IMA_PCR, type ImaExtendMode } from '@keylime/ima/replay';
@@ -15,6 +15,7 @@ import {
   misdeclaredAlgorithms,
   unacceptedAlgorithms,
 } from './algorithms.ts';
+import { bootAggregatesOf } from './boot-aggregate.ts';
 import type { BootQuestion } from './boot-verdict.ts';
 import { type Check, conclude, type Finding } from './conclude.ts';
 import type { PullEvidence } from './evidence.ts';
@@ -78,8 +79,6 @@ export type AttestationResult =
   | { readonly verdict: 'inconclusive'; readonly reason: InconclusiveReason; readonly progress: Progress }
   /** The boot is to be judged by its policy first (`judgeBoot`), and then the same evidence again with the answer. */
   | { readonly verdict: 'boot_unjudged'; readonly question: BootQuestion };
-
-const BOOT_PCRS = 0x3ff;
 
 const asksForIma = (mask: number): boolean => ((mask >>> IMA_PCR) & 1) === 1;
 
@@ -259,11 +258,5 @@ function judgeList(
   });
 }
 
-/** The boot aggregates that the quoted PCRs give: over PCRs 0 to 7 and 0 to 9, where they were quoted. */
-export function quotedBootAggregates(quote: VerifiedQuote): readonly string[] {
-  if ((quote.mask & BOOT_PCRS) === 0) return [];
-  return [8, 10].flatMap((count) => {
-    const values = Array.from({ length: count }, (_, pcr) => quote.pcrs.get(pcr));
-    return values.every((value) => value !== undefined) ? [digest(quote.bank, ...values).toString('hex')] : [];
-  });
-}
+/** The boot aggregates that the quoted PCRs give. */
+export const quotedBootAggregates = ({ bank, pcrs }: VerifiedQuote): readonly string[] => bootAggregatesOf(bank, pcrs);

@@ -1,5 +1,4 @@
 import { parseImaLine } from '@keylime/ima/entry';
-import { nonBlankLines } from '@keylime/ima/replay';
 import { type DigestMap, someDigests } from '@keylime/policies/digest-map';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { DigestMapName, MeasurementFailure } from './measurement.ts';
@@ -33,15 +32,20 @@ const isUnlisted = <F extends { readonly kind: string }>(failure: F): failure is
 export function explain<F extends { readonly kind: string }>(
   failures: readonly F[],
   {
-    list,
+    lines,
     firstEntry,
     policy,
-  }: { readonly list: Uint8Array; readonly firstEntry: number; readonly policy: RuntimePolicy },
+  }: {
+    /** Those of the part of the list that was judged. */
+    readonly lines: () => Iterable<Uint8Array>;
+    readonly firstEntry: number;
+    readonly policy: RuntimePolicy;
+  },
 ): readonly F[] {
   const unlisted = failures.filter(isUnlisted);
   if (unlisted.length === 0) return failures;
   const listedFor = pathsOf(policy, unlisted);
-  const firstIndexes = firstIndexesOf(new Set(unlisted.map(({ path }) => path)), list, firstEntry);
+  const firstIndexes = firstIndexesOf(new Set(unlisted.map(({ path }) => path)), lines(), firstEntry);
   return failures.map((failure) => {
     if (!isUnlisted(failure)) return failure;
     const firstIndex = firstIndexes.get(failure.path);
@@ -87,10 +91,14 @@ function pathsOf(policy: RuntimePolicy, failures: readonly Unlisted[]): Readonly
 }
 
 /** Indexes of the first entries of `paths`. */
-function firstIndexesOf(paths: ReadonlySet<string>, list: Uint8Array, firstEntry: number): ReadonlyMap<string, number> {
+function firstIndexesOf(
+  paths: ReadonlySet<string>,
+  lines: Iterable<Uint8Array>,
+  firstEntry: number,
+): ReadonlyMap<string, number> {
   const found = new Map<string, number>();
   let index = firstEntry;
-  for (const line of nonBlankLines(list)) {
+  for (const line of lines) {
     if (found.size === paths.size) break;
     const parsed = parseImaLine(line);
     const path = parsed.ok ? parsed.value.path : undefined;

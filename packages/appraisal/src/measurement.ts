@@ -12,6 +12,7 @@ import { isSizeFor, verifyImaSignature } from '@keylime/ima/verify-signature';
 import { countDigests, type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import { BOOT_AGGREGATE } from './boot-aggregate.ts';
 import type { DeviceMapper, DmProblem } from './device-mapper.ts';
 import type { Explanation } from './explanation.ts';
 import type { SigningKeys } from './signing-keys.ts';
@@ -88,7 +89,6 @@ export type MeasurementRules = {
   readonly deviceMapper: DeviceMapper | undefined;
 };
 
-export const BOOT_AGGREGATE = 'boot_aggregate';
 const LONGEST_SHOWN_LINE = 300;
 const MOST_SHOWN_DIGESTS = 16;
 /** For one entry: a keyring has a few keys, and a list of many signatures must not make thousands of attempts of each. */

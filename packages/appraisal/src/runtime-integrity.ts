@@ -3,19 +3,14 @@ import { runSteps, type Steps } from '@keylime/core/steps';
 import type { Keyring } from '@keylime/ima/keyring';
 import { encodeUtf8 } from '@keylime/ima/list-text';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
-import type { ImaExtendMode } from '@keylime/ima/replay';
+import { type ImaExtendMode, nonBlankLines } from '@keylime/ima/replay';
 import { scanImaList } from '@keylime/ima/scan';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import { BOOT_AGGREGATE } from './boot-aggregate.ts';
 import { DeviceMapper, type DmState, NO_DEVICES } from './device-mapper.ts';
 import { explain } from './explanation.ts';
 import { countJudged, knownFiles } from './known-files.ts';
-import {
-  acceptsFile,
-  BOOT_AGGREGATE,
-  judgeLine,
-  type MeasurementFailure,
-  type MeasurementRules,
-} from './measurement.ts';
+import { acceptsFile, judgeLine, type MeasurementFailure, type MeasurementRules } from './measurement.ts';
 import { type LearnedKeyrings, SigningKeys } from './signing-keys.ts';
 
 /** Why a measurement list was not accepted. */
@@ -143,7 +138,7 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
     failures.add(deviceMapper.judgeState().map((finding) => ({ kind: 'ima_device_mapper', ...finding })));
   }
   return {
-    failures: explain(failures.first, { list, firstEntry, policy }),
+    failures: explain(failures.first, { lines: () => nonBlankLines(list), firstEntry, policy }),
     failureCount: failures.count,
     entryCount: replay.entryCount,
     certifiedEntries,

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { DecodeError } from '@keylime/core/codec';
 import { digest } from '@keylime/core/digest';
 import fc from 'fast-check';
-import { decodeBinaryList } from './binary-list.ts';
+import { decodeBinaryList, detectBinaryList } from './binary-list.ts';
 import { parseImaLine } from './entry.ts';
 
 const vector = (name: string) =>
@@ -94,4 +94,20 @@ test('no bytes make the decoder fail in another way', () => {
       return true;
     }),
   );
+});
+
+test('the format of a list is seen from its first record, and what is no binary list has none', () => {
+  assert.deepEqual(detectBinaryList(vector('ima.bin')), { logHashAlgorithm: 'sha1', bigEndian: false });
+  assert.deepEqual(detectBinaryList(E5), { logHashAlgorithm: 'sha1', bigEndian: false });
+  for (const logHashAlgorithm of ['sha1', 'sha256', 'sha384', 'sha512'] as const) {
+    const record = Buffer.concat([E1.subarray(0, 4), digest(logHashAlgorithm, E1.subarray(-64)), E1.subarray(24)]);
+    assert.deepEqual(detectBinaryList(record), { logHashAlgorithm, bigEndian: false });
+    const size = digest(logHashAlgorithm, E1).length;
+    for (const at of [0, 4 + size]) record.subarray(at, at + 4).reverse();
+    assert.deepEqual(detectBinaryList(record), { logHashAlgorithm, bigEndian: true });
+  }
+  const ascii = vector('ima.txt');
+  for (const list of [ascii, ascii.subarray(0, 40), Buffer.alloc(0), E1.subarray(0, 30), Buffer.alloc(200)]) {
+    assert.equal(detectBinaryList(list), undefined);
+  }
 });

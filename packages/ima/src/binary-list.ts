@@ -15,6 +15,31 @@ export type BinaryListFormat = {
   readonly bigEndian?: boolean;
 };
 
+/** The algorithms of the kernel's files, `binary_runtime_measurements_sha256` and so on. */
+const LOG_HASH_ALGORITHMS: readonly HashAlgorithm[] = ['sha1', 'sha256', 'sha384', 'sha512', 'sm3_256'];
+/** What precedes the template hash. */
+const PCR_BYTES = 4;
+
+/**
+ * The format of a binary list, by its first record: what stands behind the PCR and the template hash is the name of a template
+ * for one byte order and one size of hash only. `undefined` for what is no binary list, an ASCII list among others.
+ */
+export function detectBinaryList(list: Uint8Array): BinaryListFormat | undefined {
+  for (const bigEndian of [false, true]) {
+    for (const logHashAlgorithm of LOG_HASH_ALGORITHMS) {
+      const reader = new Reader(list, bigEndian);
+      try {
+        reader.bytes(PCR_BYTES + digestSize(logHashAlgorithm));
+        const name = reader.bytes(reader.size(LONGEST_TEMPLATE_NAME)).toString('latin1');
+        if (templateFields(name) !== undefined) return { logHashAlgorithm, bigEndian };
+      } catch (error) {
+        if (!(error instanceof DecodeError)) throw error;
+      }
+    }
+  }
+  return undefined;
+}
+
 /**
  * The lines of `ascii_runtime_measurements` that a kernel would print for `binary_runtime_measurements`, without their line
  * feeds. Names stay as bytes, so that a name with a line feed, which the ASCII form cannot carry, gives a line that holds

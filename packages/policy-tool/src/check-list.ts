@@ -1,7 +1,8 @@
+import { BOOT_AGGREGATE } from '@keylime/appraisal/boot-aggregate';
 import { DeviceMapper, NO_DEVICES } from '@keylime/appraisal/device-mapper';
 import { failureEvent } from '@keylime/appraisal/event';
 import { explain } from '@keylime/appraisal/explanation';
-import { judgeLine, type MeasurementRules } from '@keylime/appraisal/measurement';
+import { judgeLine, type MeasurementFailure, type MeasurementRules } from '@keylime/appraisal/measurement';
 import type { RuntimeIntegrityFailure } from '@keylime/appraisal/runtime-integrity';
 import { SigningKeys } from '@keylime/appraisal/signing-keys';
 import { digest } from '@keylime/core/digest';
@@ -23,28 +24,43 @@ export type CheckFailure = {
 export type CheckResult = {
   readonly entryCount: number;
   readonly violationCount: number;
+  /** Whether there was something to judge the boot aggregate by. */
+  readonly bootAggregateJudged: boolean;
   readonly failures: readonly CheckFailure[];
 };
 
-const BOOT_AGGREGATE = 'boot_aggregate';
+export type CheckRules = {
+  readonly policy: RuntimePolicy;
+  readonly violations: 'accept' | 'fail';
+  /** Boot aggregates that the PCRs of the boot give, lower-case hex; absent where they are not known. */
+  readonly bootAggregates?: readonly string[];
+};
 
 /**
  * Judges a whole measurement list by a policy with the verifier's own rules, and tells all that it would refuse. What needs
- * a TPM is not judged: whether the list is the one that PCR 10 certifies.
+ * a TPM is not judged: whether the list is the one that PCR 10 certifies, and, where the policy names no boot aggregate and
+ * none is given, whether that is right.
  */
-export function checkList(list: Uint8Array, policy: RuntimePolicy, violations: 'accept' | 'fail'): CheckResult {
+export function checkList(
+  measured: readonly Uint8Array[],
+  { policy, violations, bootAggregates }: CheckRules,
+): CheckResult {
+  // A name with a line feed makes two lines of one on its way to the verifier.
+  const lines = measured.flatMap((line) => [...nonBlankLines(line)]);
   const deviceMapper = policy.dmPolicy === null ? undefined : new DeviceMapper(policy.dmPolicy, NO_DEVICES);
   const rules: MeasurementRules = {
     policy,
     violations,
-    bootAggregates: [],
+    bootAggregates: bootAggregates ?? [],
     keys: new SigningKeys(policy.verificationKeys),
     deviceMapper,
   };
   const failures: RuntimeIntegrityFailure[] = [];
   let entryCount = 0;
   let violationCount = 0;
-  for (const line of nonBlankLines(list)) {
+  const bootAggregateJudged =
+    bootAggregates !== undefined || policy.digests.has(BOOT_AGGREGATE) || policy.excludes.matches(BOOT_AGGREGATE);
+  for (const line of lines) {
     const index = entryCount++;
     const parsed = parseImaLine(line);
     const violation = parsed.ok && isViolation(parsed.value, policy.logHashAlgorithm);
@@ -55,9 +71,11 @@ export function checkList(list: Uint8Array, policy: RuntimePolicy, violations: '
     const computedHash = parsed.ok
       ? digest(policy.logHashAlgorithm, parsed.value.templateInput).toString('hex')
       : undefined;
-    failures.push(
-      ...judgeLine({ index, line, parsed, violation, ...(computedHash !== undefined && { computedHash }) }, rules),
+    const found = judgeLine(
+      { index, line, parsed, violation, ...(computedHash !== undefined && { computedHash }) },
+      rules,
     );
+    failures.push(...(bootAggregateJudged ? found : found.filter((failure) => !isUnknownBoot(failure))));
   }
   // An empty list would pass by itself: it is what a machine shows that measures nothing.
   if (entryCount === 0) failures.push({ kind: 'ima_boot_aggregate_missing' });
@@ -65,7 +83,8 @@ export function checkList(list: Uint8Array, policy: RuntimePolicy, violations: '
   return {
     entryCount,
     violationCount,
-    failures: explain(failures, { list, firstEntry: 0, policy }).map((failure): CheckFailure => {
+    bootAggregateJudged,
+    failures: explain(failures, { lines: () => lines, firstEntry: 0, policy }).map((failure): CheckFailure => {
       const { eventId, context } = failureEvent(failure);
       const { message, index, ...rest } = context;
       return {
@@ -77,6 +96,9 @@ export function checkList(list: Uint8Array, policy: RuntimePolicy, violations: '
     }),
   };
 }
+
+const isUnknownBoot = (failure: MeasurementFailure): boolean =>
+  failure.kind === 'ima_path_unknown' && failure.path === BOOT_AGGREGATE;
 
 /** A failure as one line for a person, with what is known beyond the message. */
 export function failureLine({ index, message, context }: CheckFailure): string {

@@ -11,6 +11,7 @@ import { readInput, readJson } from './files.ts';
 import { type HashCache, noCache, openHashCache } from './hash-cache.ts';
 import { openHashPool } from './hash-pool.ts';
 import { importMeasurementList } from './measured-files.ts';
+import { readMeasurementList } from './measurement-list.ts';
 import { addOciImage } from './oci/oci-image.ts';
 import { importAllowlist, importExcludeList } from './plain-lists.ts';
 import { addFile, emptyDraft, legacyAllowlist, type PolicyDraft, policyText } from './policy-draft.ts';
@@ -27,7 +28,7 @@ export type CreateOptions = {
   readonly basePolicy?: string;
   readonly allowlist?: string;
   readonly excludelist?: string;
-  /** File of the measurement list. */
+  /** File of the measurement list, ASCII or binary. */
   readonly imaMeasurementList?: string;
   readonly keyrings?: boolean;
   readonly imaBuf?: boolean;
@@ -86,9 +87,9 @@ export async function createRuntimePolicy(options: CreateOptions, environment: C
     importExcludeList((await readInput(options.excludelist, 'exclude list')).toString('utf8'), draft, log);
   }
   if (options.imaMeasurementList !== undefined) {
-    const list = await readInput(options.imaMeasurementList, 'IMA measurement list');
+    const { lines } = await readMeasurementList(options.imaMeasurementList);
     const { keyrings = false, imaBuf = false } = options;
-    sources.push(...importMeasurementList(list, draft, { keyrings, buffers: imaBuf }, skipped));
+    sources.push(...importMeasurementList(lines, draft, { keyrings, buffers: imaBuf }, skipped));
   }
   const algorithm = chooseAlgorithm(sources, log);
   await addVerificationKeys(options.addImaSignatureVerificationKey ?? [], draft);

@@ -1,14 +1,11 @@
+import { BOOT_AGGREGATE } from '@keylime/appraisal/boot-aggregate';
 import { isHashAlgorithm } from '@keylime/core/digest';
 import { type ImaEntry, parseImaLine } from '@keylime/ima/entry';
 import { showName } from '@keylime/ima/list-text';
 import { parseMeasuredKey } from '@keylime/ima/public-key';
-import { nonBlankLines } from '@keylime/ima/replay';
 import type { AlgorithmSource } from './digest-algorithm.ts';
 import { addDigest, type PolicyDraft } from './policy-draft.ts';
 import type { Skipped } from './skipped.ts';
-
-/** Where the kernel shows what it has measured. */
-export const KERNEL_LIST = '/sys/kernel/security/ima/ascii_runtime_measurements';
 
 export type MeasurementListOptions = {
   /** Take the keys of `ima-buf` entries into the policy's keyrings. */
@@ -17,22 +14,20 @@ export type MeasurementListOptions = {
   readonly buffers: boolean;
 };
 
-const BOOT_AGGREGATE = 'boot_aggregate';
-
 /**
  * Adds what a measurement list shows to a policy: the digests of all files, and of keys and buffers if that is wanted.
  * Violations name no content and are left out, as are lines that cannot be read. A list that does not begin with
  * `boot_aggregate` is none of a whole boot, and has no algorithm.
  */
 export function importMeasurementList(
-  list: Uint8Array,
+  lines: Iterable<Uint8Array>,
   draft: PolicyDraft,
   options: MeasurementListOptions,
   skipped: Skipped,
 ): readonly AlgorithmSource[] {
   let source: AlgorithmSource | undefined;
   let index = 0;
-  for (const line of nonBlankLines(list)) {
+  for (const line of lines) {
     const parsed = parseImaLine(line);
     source ??= {
       name: 'IMA measurement list',

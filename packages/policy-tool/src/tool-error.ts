@@ -11,6 +11,7 @@ export type ToolErrorCode =
   | 'algorithm_mismatch'
   | 'list_invalid'
   | 'event_log_invalid'
+  | 'pcrs_invalid'
   | 'image_invalid'
   | 'log_unsuitable'
   | 'reference_invalid'

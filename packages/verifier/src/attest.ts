@@ -1,8 +1,8 @@
 import { mayChangeApiVersion, negotiateApiVersion, saysVersionNotSupported } from '@keylime/api/versions';
 import type { Expectation } from '@keylime/appraisal/appraise';
+import { BOOT_AGGREGATE } from '@keylime/appraisal/boot-aggregate';
 import type { FailureEvent } from '@keylime/appraisal/event';
 import type { BootExpectation } from '@keylime/appraisal/measured-boot';
-import { BOOT_AGGREGATE } from '@keylime/appraisal/measurement';
 import type { Progress } from '@keylime/appraisal/progress';
 import { isJsonObject } from '@keylime/core/json';
 import { BOOT_PCR_MASK } from '@keylime/measured-boot/boot-pcrs';

@@ -2,7 +2,7 @@ import { DIGEST_SIZES } from '@keylime/core/digest';
 import { type Command, Option } from 'commander';
 import { type CreateOptions, createRuntimePolicy } from '../create-runtime.ts';
 import { writeArtifact } from '../files.ts';
-import { KERNEL_LIST } from '../measured-files.ts';
+import { KERNEL_LIST } from '../measurement-list.ts';
 import { openProgress } from '../progress.ts';
 import { type Answers, addCommand, each, type Output, positive, type Verbose, verboseOption } from './command-line.ts';
 
@@ -38,7 +38,7 @@ function createOptions(to: Command): Command {
     .option('-p, --base-policy <file>', 'policy to add to')
     .option('-a, --allowlist <file>', 'lines of digest and path')
     .option('-e, --excludelist <file>', 'exclude list, one regular expression a line')
-    .option('-m, --ima-measurement-list [file]', `measurement list in ASCII (without a file: ${KERNEL_LIST})`)
+    .option('-m, --ima-measurement-list [file]', `measurement list, ASCII or binary (without a file: ${KERNEL_LIST})`)
     .option('-k, --keyrings', 'take keys that the measurement list shows into the keyrings of the policy')
     .option('-b, --ima-buf', 'take the other buffers that the measurement list shows')
     .option('--ignored-keyrings <name>', 'keyring whose keys are not judged (repeatable)', each)

@@ -1,11 +1,13 @@
 import { type Command, Option } from 'commander';
+import { type BootAggregateOptions, readBootAggregates } from '../boot-aggregates.ts';
 import { checkList, failureLine } from '../check-list.ts';
 import { type ConvertOptions, convertLegacy } from '../convert-policy.ts';
-import { readInput, writeArtifact } from '../files.ts';
-import { KERNEL_LIST } from '../measured-files.ts';
+import { writeArtifact } from '../files.ts';
+import { KERNEL_LIST, readMeasurementList } from '../measurement-list.ts';
 import { diffLines, diffPolicies, isSame } from '../policy-diff.ts';
 import { readPolicy } from '../policy-file.ts';
 import { policySummary, summaryLines } from '../policy-summary.ts';
+import { ToolError } from '../tool-error.ts';
 import {
   type Answers,
   addCommand,
@@ -54,31 +56,48 @@ export function addDiff(program: Command, { print, printJson, refuse }: Answers)
     });
 }
 
+type CheckOptions = Keys & Json & BootAggregateOptions & { readonly violations: 'accept' | 'fail' };
+
 /** `check`. */
 export function addCheck(program: Command, { print, printJson, refuse }: Answers): void {
   keyOption(addCommand(program, 'check', 'judge a measurement list by a policy; exit with 1 if it would be refused'))
     .argument('<policy>', 'policy')
-    .argument('[list]', 'measurement list in ASCII', KERNEL_LIST)
+    .argument('[list]', 'measurement list, ASCII or binary', KERNEL_LIST)
     .addOption(
       new Option('--violations <rule>', 'files that changed while they were measured')
         .choices(['accept', 'fail'])
         .default('accept'),
     )
+    .option('--boot-aggregate <hex>', 'boot aggregate that is right, if the policy names none (repeatable)', each)
+    .option('--pcrs <file>', 'values of PCRs 0 to 9 that it is worked out from, as tpm2_pcrread prints them')
+    .option('--event-log <file>', 'boot event log that these are worked out from')
     .option('--json', 'print JSON')
-    .action(
-      async (file: string, listFile: string, options: Keys & Json & { readonly violations: 'accept' | 'fail' }) => {
-        const { policy } = await readPolicy(file, options.key);
-        const result = checkList(await readInput(listFile, 'measurement list'), policy, options.violations);
-        const { entryCount, violationCount, failures } = result;
-        if (options.json) printJson({ accepted: failures.length === 0, ...result });
-        else {
-          print(failures.map(failureLine));
-          print([`${entryCount} entries, ${violationCount} violations, ${failures.length} failures`]);
-        }
-        if (failures.length > 0) refuse();
-      },
-    );
+    .action(async (file: string, listFile: string, options: CheckOptions) => {
+      const { policy } = await readPolicy(file, options.key);
+      const { lines, isBigEndian } = await readMeasurementList(listFile);
+      if (isBigEndian) {
+        const message = `${listFile} is of a big-endian kernel: verifiers cannot replay its hashes, boot with ima_canonical_fmt`;
+        throw new ToolError('list_invalid', message);
+      }
+      const bootAggregates = await readBootAggregates(options);
+      const result = checkList(lines, {
+        policy,
+        violations: options.violations,
+        ...(bootAggregates && { bootAggregates }),
+      });
+      const { entryCount, violationCount, bootAggregateJudged, failures } = result;
+      if (options.json) printJson({ accepted: failures.length === 0, ...result });
+      else {
+        print(failures.map(failureLine));
+        if (!bootAggregateJudged) print([UNJUDGED_BOOT]);
+        print([`${entryCount} entries, ${violationCount} violations, ${failures.length} failures`]);
+      }
+      if (failures.length > 0) refuse();
+    });
 }
+
+const UNJUDGED_BOOT =
+  'boot_aggregate was not judged: the policy names none, so the verifier works it out from the quoted PCRs 0 to 9; give --pcrs, --event-log or --boot-aggregate';
 
 /** `show`. */
 export function addShow(program: Command, { print, printJson }: Answers): Command {

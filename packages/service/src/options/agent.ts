@@ -264,7 +264,7 @@ export const agentOptions = {
     'User and group to become after start, when started as root. Empty stays root.',
     (raw) => (/^([A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+)?$/.test(strip(raw)) ? good(strip(raw)) : bad('expected user:group')),
   ),
-  ima_ml_path: systemFile('/sys/kernel/security/ima/ascii_runtime_measurements', 'IMA measurement list.'),
+  ima_ml_path: systemFile('/sys/kernel/security/ima/ascii_runtime_measurements', 'IMA measurement list, in ASCII.'),
   measuredboot_ml_path: systemFile('/sys/kernel/security/tpm0/binary_bios_measurements', 'TCG boot event log.'),
   exponential_backoff_initial_delay: integer(
     10_000,
