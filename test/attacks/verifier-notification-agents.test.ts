@@ -26,6 +26,11 @@ async function peerOf(verifier: AttackedVerifier, id: string): Promise<LyingAgen
   return peer;
 }
 
+type Summary = {
+  readonly since: string;
+  readonly channels: readonly { readonly failed: number; readonly delivered?: number }[];
+};
+
 const reported = ({ told }: LyingAgent) => told.map(({ msg }) => String(JSON.parse(msg).agent_id));
 const isTold = (id: string) => (agent: LyingAgent) => reported(agent).includes(id);
 
@@ -155,8 +160,7 @@ test('what was given up is shown with its reason, sent again when an operator sa
   const verifier = await telling(t);
   const deaf = await peerOf(verifier, 'deaf');
   deaf.lie(onNotification((_, response) => response.writeHead(404).end('{"code":404,"status":"Not Found"}')));
-  await offend(verifier, 'offender-1');
-  await offend(verifier, 'offender-2');
+  const offenders = [await offend(verifier, 'offender-1'), await offend(verifier, 'offender-2')];
   const dead = async () => {
     const { results } = await verifier.ask({ path: '/v2.6/notifications/dead' });
     return results.dead as unknown as readonly Readonly<Record<string, unknown>>[];
@@ -172,7 +176,16 @@ test('what was given up is shown with its reason, sent again when an operator sa
     attempts: 1,
     error: 'agent deaf answered 404 to a revocation: Not Found',
   });
-  assert.deepEqual((await verifier.ask({ path: '/v2.6/notifications' })).results, { waiting: [], dead: 2 });
+  await eventually(verifier, 'not all were told', () => offenders.every(isTold('offender-2')));
+  const summary = async () => (await verifier.ask({ path: '/v2.6/notifications' })).results as unknown as Summary;
+  const delivered = offenders.flatMap(({ told }) => told).length;
+  for (let n = 0; n < 500 && (await summary()).channels[0]?.delivered !== delivered; n++) await sleep(10);
+  const { since, channels, ...totals } = await summary();
+  assert.deepEqual(totals, { waiting: [], dead: 2 });
+  const [{ failed, ...counts } = { failed: 0 }] = channels;
+  assert.deepEqual(counts, { channel: 'agent', enabled: true, waiting: 0, delivered, dead: 2 });
+  assert.ok(failed >= 2, 'one attempt for each that was given up, at least');
+  assert.ok(Date.parse(since) <= Date.parse(String(created)));
   assert.deepEqual((await verifier.ask({ path: `/v2.6/notifications/dead?after=${second.id}` })).results, { dead: [] });
 
   const replay = (json: unknown) => verifier.ask({ method: 'POST', path: '/v2.6/notifications/dead/replay', json });

@@ -7,10 +7,21 @@ const letter = (id: number) => ({
   ...{ created: '2026-01-01T00:00:00.000Z', attempts: 1, error: 'it answered 404' },
 });
 
+const channel = { waiting: 0, delivered: 40, failed: 3, dead: 2 };
+const summary = {
+  since: '2026-01-01T00:00:00.000Z',
+  channels: [
+    { channel: 'agent', enabled: true, ...channel },
+    { channel: 'webhook', enabled: false, ...channel, waiting: 5, dead: 0 },
+  ],
+  waiting: [],
+  dead: 2,
+};
+
 /** A verifier that gave up two notifications and shows one at a time. */
 const verifier: Respond = ({ method, path, body }) => {
   if (path === '/version') return versions;
-  if (path === '/v2.6/notifications') return envelope(200, 'Success', { waiting: [], dead: 2 });
+  if (path === '/v2.6/notifications') return envelope(200, 'Success', summary);
   if (path === '/v2.6/notifications/certificates') return envelope(200, 'Success', { certificates: 'PEM\n' });
   if (method === 'POST' && path === '/v2.6/notifications/dead/replay') {
     return envelope(200, 'Success', { replayed: body === '{"ids":[9]}' ? 0 : 2 });
@@ -26,8 +37,10 @@ test('deadletters shows how many wait and every notification that was given up, 
   assert.equal(outcome.code, 0, outcome.stderr);
   assert.deepEqual(
     outcome.data.map((line) => JSON.parse(line)),
-    [{ waiting: [], dead: 2 }, letter(1), letter(3)],
+    [summary, letter(1), letter(3)],
   );
+  assert.ok(outcome.messages.includes('INFO - Channel agent: 0 wait, 40 delivered, 3 attempts failed, 2 given up'));
+  assert.ok(outcome.messages.some((line) => line.startsWith('INFO - Channel webhook (switched off): 5 wait')));
   assert.ok(
     outcome.messages.some((line) => line === 'INFO - Given up: 3, about m7, on channel agent to peer: it answered 404'),
   );

@@ -20,6 +20,12 @@ async function deadLetters(tenant: Tenant): Promise<void> {
   const doing = 'listing notifications';
   const summary = results(verifier, doing, await verifier.call('GET', '/notifications'));
   printJson(tenant.output, `Notifications of ${verifier.label}:`, summary);
+  const channels = Array.isArray(summary.channels) ? summary.channels.filter(isJsonObject) : [];
+  for (const { channel, enabled, waiting, delivered, failed, dead } of channels) {
+    const off = enabled === false ? ' (switched off)' : '';
+    const counts = `${waiting} wait, ${delivered} delivered, ${failed} attempts failed, ${dead} given up`;
+    tenant.output.log.info(`Channel ${channel}${off}: ${counts}`);
+  }
   for (let after = 0; ; ) {
     const { dead } = results(verifier, doing, await verifier.call('GET', `/notifications/dead?after=${after}`));
     const page = Array.isArray(dead) ? dead.filter(isJsonObject) : [];

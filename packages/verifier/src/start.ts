@@ -261,12 +261,19 @@ export async function startVerifier(
     forVersions(app, versions, runtimePolicyRoutes({ store: policyStore, registry: policies, settings }));
     forVersions(app, versions, mbPolicyRoutes({ store: mbPolicyStore, registry: mbPolicies, bootPolicies }));
     const deadLetters = sqlDeadLetters(db, write, verifierId);
-    const { wake } = notifications;
+    const { wake, channels, counts } = notifications;
     const { certificates: signingCertificates } = signer;
     forVersions(
       app,
       versions,
-      notificationRoutes({ deadLetters, certificates: signingCertificates, wake, clock: systemClock }),
+      notificationRoutes({
+        deadLetters,
+        channels,
+        counts,
+        certificates: signingCertificates,
+        wake,
+        clock: systemClock,
+      }),
     );
     forVersions(app, versions, verifyRoutes({ agents, pool: publicPool, bootPolicies }));
     const address = await listenOn(app, { host: config.ip, port: config.port });

@@ -243,18 +243,19 @@ for (const [engine, url] of [
     test('what was given up is listed, replayed as if it were new, and forgotten, by its own verifier only', async () => {
       const agent = await enrolled('dead');
       const letters = sqlDeadLetters(db, group.submit, 'mine');
-      const before = await letters.count();
+      const count = async () => (await letters.count()).find(({ channel }) => channel === 'webhook')?.count ?? 0;
+      const before = await count();
       await agents.saveRound(agent, agent, [delivery('dead', 'x')]);
       const [one] = await outbox.due(1000, 10, []);
       assert.ok(one);
       await outbox.failed(one.sequence, 'down', undefined);
-      assert.equal(await letters.count(), before + 1);
+      assert.equal(await count(), before + 1);
       const found = (await letters.list(one.sequence - 1, 10))[0];
       assert.deepEqual([found?.id, found?.agentId, found?.error], [one.sequence, 'dead', 'down']);
       const strangers = sqlDeadLetters(db, group.submit, 'other');
       assert.deepEqual(
         [await strangers.count(), await strangers.replay('all', 1), await strangers.discard(one.sequence)],
-        [0, 0, false],
+        [[], 0, false],
       );
       assert.equal(await letters.replay([one.sequence], 3000), 1);
       const waiting = (await letters.waiting()).find(({ channel }) => channel === 'webhook');
@@ -263,7 +264,7 @@ for (const [engine, url] of [
       assert.deepEqual([again?.sequence, again?.attempts], [one.sequence, 0]);
       await outbox.failed(one.sequence, 'down', undefined);
       assert.equal(await letters.discard(one.sequence), true);
-      assert.equal(await letters.count(), before);
+      assert.equal(await count(), before);
     });
 
     test('[MUST] a clock that was set back holds up nothing that waits', async () => {

@@ -23,8 +23,8 @@ export type Waiting = { readonly channel: string; readonly count: number; readon
 /** The outbox as its operators see it. */
 export type DeadLetters = {
   readonly waiting: () => Promise<readonly Waiting[]>;
-  /** How many there are. */
-  readonly count: () => Promise<number>;
+  /** How many there are, on the channels where there are any. */
+  readonly count: () => Promise<readonly { readonly channel: string; readonly count: number }[]>;
   /** The oldest ones with ids above `after`. */
   readonly list: (after: number, limit: number) => Promise<readonly DeadLetter[]>;
   /** Has them, or all, tried again from now on, as if they were new; tells how many there were. */
@@ -48,13 +48,14 @@ export function sqlDeadLetters(db: Kysely<VerifierTables>, write: GroupWrite, ve
       return rows.map((row) => ({ channel: row.channel, count: Number(row.count), oldestAtMs: Number(row.oldest) }));
     },
     async count() {
-      const row = await db
+      const rows = await db
         .selectFrom('outbox')
-        .select(({ fn }) => fn.countAll().as('count'))
+        .select(({ fn }) => ['channel', fn.countAll().as('count')])
         .where('verifier_id', '=', verifierId)
         .where('dead', '=', true)
-        .executeTakeFirstOrThrow();
-      return Number(row.count);
+        .groupBy('channel')
+        .execute();
+      return rows.map(({ channel, count }) => ({ channel, count: Number(count) }));
     },
     async list(after, limit) {
       const rows = await db

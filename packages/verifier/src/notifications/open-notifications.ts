@@ -17,6 +17,7 @@ import type { VerifierTables } from '../tables.ts';
 import type { TlsMaterial } from '../tls-material.ts';
 import { deliverToAgent, type PostToAgent } from './agent-channel.ts';
 import { deliverToCrl } from './crl-channel.ts';
+import { type DeliveryCounts, deliveryCounts } from './delivery-counts.ts';
 import { openNatsChannel } from './nats-channel.ts';
 import { type Deliver, type Notifier, openNotifier, UndeliverableError } from './notifier.ts';
 import { type Channel, type Lane, LONGEST_WAIT_MS, sqlOutbox, sqlSpreadStore } from './outbox.ts';
@@ -27,6 +28,7 @@ import { openPublisher } from './zeromq-channel.ts';
 /** All channels that are enabled, each at its own pace. */
 export type Notifications = {
   readonly channels: readonly Channel[];
+  readonly counts: DeliveryCounts;
   /** Something was put into the outbox. */
   readonly wake: () => void;
   readonly close: () => Promise<void>;
@@ -59,6 +61,7 @@ export async function openNotifications(parts: NotificationsParts): Promise<Noti
   const { config, db, write, log, clock } = parts;
   const verifierId = config.uuid;
   const channels = [...new Set(config.revocations.enabled_revocation_notifications)] as Channel[];
+  const counts = deliveryCounts(new Date(clock.now()));
   const notifiers: Notifier[] = [];
   const closers: (() => Promise<unknown>)[] = [];
   const wake = () => {
@@ -67,13 +70,13 @@ export async function openNotifications(parts: NotificationsParts): Promise<Noti
 
   function serve(lane: Lane, { deliver, close }: Way, concurrency: number): void {
     const outbox = sqlOutbox(db, write, verifierId, lane);
-    notifiers.push(openNotifier(outbox, deliver, { concurrency, ...PACE }, clock, reports(log)));
+    notifiers.push(openNotifier(outbox, deliver, { concurrency, ...PACE }, clock, reports(lane, counts, log)));
     if (close !== undefined) closers.push(close);
   }
 
   try {
     for (const channel of channels) {
-      serve({ channel, to: 'receiver' }, await openWay(channel, parts, wake), CONCURRENCY[channel]);
+      serve({ channel, to: 'receiver' }, await openWay(channel, parts, counts, wake), CONCURRENCY[channel]);
     }
   } catch (error) {
     for (const close of closers) await close();
@@ -85,6 +88,7 @@ export async function openNotifications(parts: NotificationsParts): Promise<Noti
   }
   return {
     channels,
+    counts,
     wake,
     async close() {
       const closed = Promise.all(notifiers.map((notifier) => notifier.close()));
@@ -96,7 +100,12 @@ export async function openNotifications(parts: NotificationsParts): Promise<Noti
   };
 }
 
-async function openWay(channel: Channel, parts: NotificationsParts, wake: () => void): Promise<Way> {
+async function openWay(
+  channel: Channel,
+  parts: NotificationsParts,
+  counts: DeliveryCounts,
+  wake: () => void,
+): Promise<Way> {
   const { config, ca, log } = parts;
   const { revocations, workDir } = config;
   switch (channel) {
@@ -105,7 +114,15 @@ async function openWay(channel: Channel, parts: NotificationsParts, wake: () => 
       const spread: SpreadParts = {
         peersAfter: parts.peersAfter,
         store,
-        offer: (peerId, delivery) => deliverToAgent(parts.postToAgent, peerId, delivery),
+        async offer(peerId, delivery) {
+          try {
+            await deliverToAgent(parts.postToAgent, peerId, delivery);
+            counts.add('agent', 'delivered');
+          } catch (error) {
+            counts.add('agent', 'failed');
+            throw error;
+          }
+        },
       };
       // Those who missed it have rows of their own now.
       return { deliver: (delivery) => spreadToPeers(delivery, spread).finally(wake) };
@@ -188,15 +205,15 @@ function natsConnection({ config, material, usesOfTls }: NotificationsParts): ()
   });
 }
 
-const reports = (log: Log): Parameters<typeof openNotifier>[4] => ({
-  delivered: ({ agentId, channel, target, attempts }) =>
-    log.info('Notification delivered', {
-      agent: agentId,
-      channel,
-      ...(target && { to: target }),
-      attempts: attempts + 1,
-    }),
+const reports = (lane: Lane, counts: DeliveryCounts, log: Log): Parameters<typeof openNotifier>[4] => ({
+  delivered: ({ agentId, channel, target, attempts }) => {
+    // What is spread over all peers is counted for each of them.
+    if (lane.channel !== 'agent' || lane.to === 'peer') counts.add(channel, 'delivered');
+    const to = target && { to: target };
+    log.info('Notification delivered', { agent: agentId, channel, ...to, attempts: attempts + 1 });
+  },
   failed: ({ agentId, channel, target }, error, nextAttemptAtMs) => {
+    counts.add(channel, 'failed');
     const fields = { agent: agentId, channel, ...(target && { to: target }), error };
     if (nextAttemptAtMs === undefined) log.error('Notification given up: it is kept and can be sent again', fields);
     else {

@@ -5,9 +5,13 @@ import { HttpProblem } from '@keylime/service/http-problem';
 import type { VersionRoutes } from '@keylime/service/http-routes';
 import type { Clock } from '../clock.ts';
 import type { DeadLetter, DeadLetters } from '../notifications/dead-letters.ts';
+import type { DeliveryCounts } from '../notifications/delivery-counts.ts';
 
 export type NotificationRoutesParts = {
   readonly deadLetters: DeadLetters;
+  /** Those that are in use. */
+  readonly channels: readonly string[];
+  readonly counts: DeliveryCounts;
   /** PEM of the certificates that notifications of this verifier's own key are verified with. */
   readonly certificates: () => string;
   /** Something is to be tried again. */
@@ -23,13 +27,23 @@ type PageQuery = { readonly Querystring: { readonly after?: string } };
 
 /** Notifications that wait, and those that were given up; for administrators. The existing verifier has nothing like it. */
 export const notificationRoutes =
-  ({ deadLetters, certificates, wake, clock }: NotificationRoutesParts): VersionRoutes =>
+  ({ deadLetters, channels, counts, certificates, wake, clock }: NotificationRoutesParts): VersionRoutes =>
   (app) => {
     app.get('/notifications', { config: action('list_notifications') }, async () => {
-      const waiting = await deadLetters.waiting();
+      const [waiting, dead] = [await deadLetters.waiting(), await deadLetters.count()];
+      // What waits on a channel that was switched off waits until it is on again.
+      const names = new Set([...channels, ...[...waiting, ...dead].map(({ channel }) => channel)]);
       return success({
+        since: counts.since.toISOString(),
+        channels: [...names].sort().map((channel) => ({
+          channel,
+          enabled: channels.includes(channel),
+          waiting: countOf(waiting, channel),
+          ...counts.of(channel),
+          dead: countOf(dead, channel),
+        })),
         waiting: waiting.map(({ channel, count, oldestAtMs }) => ({ channel, count, oldest: utc(oldestAtMs) })),
-        dead: await deadLetters.count(),
+        dead: dead.reduce((sum, { count }) => sum + count, 0),
       });
     });
 
@@ -57,6 +71,9 @@ export const notificationRoutes =
           : reply.code(404).send(failure(404, `No notification ${params.id} was given up`)),
     );
   };
+
+const countOf = (counts: readonly { readonly channel: string; readonly count: number }[], name: string): number =>
+  counts.find(({ channel }) => channel === name)?.count ?? 0;
 
 const view = ({ notificationId, agentId, createdAtMs, ...letter }: DeadLetter) => ({
   id: letter.id,
