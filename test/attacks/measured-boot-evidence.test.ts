@@ -46,13 +46,30 @@ async function judge(verifier: AttackedVerifier, data: object) {
     as: 'nobody',
   });
   const failures = Array.isArray(results.failures) ? (results.failures as { readonly type: string }[]) : [];
-  return { code, status, valid: results.valid, types: failures.map(({ type }) => type) };
+  return { code, status, valid: results.valid, types: failures.map(({ type }) => type), warnings: results.warnings };
 }
 
 test('a boot in good order is valid, every time that it is asked', async () => {
   for (let n = 0; n < 2; n++) {
-    const { code, valid, types } = await judge(strict, evidence(GOOD_LOG));
-    assert.deepEqual([code, valid, types], [200, true, []]);
+    const { code, valid, types, warnings } = await judge(strict, evidence(GOOD_LOG));
+    assert.deepEqual([code, valid, types, warnings], [200, true, [], undefined]);
+  }
+});
+
+test('that a boot is valid by a policy which does not look at the reference state is said', async () => {
+  const lax = await startAttackedVerifier();
+  try {
+    const { valid, warnings } = await judge(lax, evidence(GOOD_LOG));
+    assert.equal(valid, true);
+    assert.match(String(warnings), /^The reference state names no policy, so accept-all .* looks at nothing of it/);
+    const { warnings: none } = await judge(lax, {
+      ...evidence(GOOD_LOG),
+      mb_policy: null,
+      tpm_policy: '{"mask": "0x0"}',
+    });
+    assert.equal(none, undefined);
+  } finally {
+    await lax.stop();
   }
 });
 

@@ -18,6 +18,7 @@ import { akProblems, describeKeyProblem } from '@keylime/tpm/key-checks';
 import { decodePublic, TpmKeyError, type TpmtPublic } from '@keylime/tpm/public';
 import { verifyQuote } from '@keylime/tpm/quote';
 import { type BootUnjudged, MOST_JSON_PARTS } from './judge.ts';
+import { passedOver } from './passed-over.ts';
 
 /** Evidence that somebody brings to be judged once: nothing is remembered, no clock is compared, no key is bound. */
 export type EvidenceRequest = {
@@ -117,8 +118,9 @@ export function answerEvidence(
   const verdict = verifyEvidence(request.value, policies, boot);
   if ('question' in verdict) return verdict;
   const { valid, failures } = verdict;
+  const warning = passedOver({ rules: boot.rules, text: request.value.mbPolicy });
   const claims = valid && isJsonObject(json) ? json.data : {};
-  return answer(200, success({ valid, claims, failures }));
+  return answer(200, success({ valid, claims, failures, ...(warning && { warnings: [warning] }) }));
 }
 
 /** Judges evidence by what came with it. Pure; takes time with the length of the list. */

@@ -1,8 +1,7 @@
-import { referenceJson } from '@keylime/appraisal/boot-verdict';
 import { type BootExpectation, referenceChecksum } from '@keylime/appraisal/measured-boot';
 import { parseJson } from '@keylime/core/json';
-import { membersPassedOver } from '@keylime/measured-boot/members-passed-over';
 import type { BootPolicies, GivenReference } from './boot-policies.ts';
+import { passedOver } from './passed-over.ts';
 import type { StoredMbPolicy } from './policy-store.ts';
 import type { PolicyRefusal } from './submitted-policy.ts';
 
@@ -15,7 +14,6 @@ export type MbPolicy = {
 };
 
 const MOST_SHOWN_PROBLEMS = 5;
-const MOST_SHOWN_MEMBERS = 10;
 
 /**
  * The submitted reference state, ready to be stored under `name`, or why not: it must be JSON that the policy which it is
@@ -45,24 +43,10 @@ export async function acceptMbPolicy(
 /** What is stored, as boots are judged by it. */
 export function decodeStoredMbPolicy({ text, rules }: StoredMbPolicy, policies: BootPolicies): MbPolicy {
   const expectation = policies.expectation({ text: text ?? undefined, rules: rules ?? undefined });
-  const warning = rules === null ? passedOverWarning(expectation) : undefined;
-  return { hasReference: text !== null, expectation, ...(warning && { warning }) };
-}
-
-/** That the policy of the settings, which a reference state got because it names none, does not look at all of it. */
-function passedOverWarning(expectation: BootExpectation | undefined): string | undefined {
-  if (expectation === undefined) return undefined;
-  const { reference } = expectation;
-  const members = membersPassedOver(reference.rules, referenceJson(reference));
-  if (members.length === 0) return undefined;
-  const what =
-    reference.rules === 'accept-all'
-      ? 'at nothing of it: every boot passes whose log leads to the quoted PCRs'
-      : `at all but ${members.slice(0, MOST_SHOWN_MEMBERS).join(', ')}`;
-  return (
-    `The reference state names no policy, so ${reference.rules} of measured_boot_policy_name judges by it, which looks ${what}. ` +
-    'Store it with the name of the policy that it is for: mb_policy_rules, of the tenant --mb-policy-rules'
-  );
+  const problem = rules === null && expectation !== undefined ? passedOver(expectation.reference) : undefined;
+  const advice =
+    'Store it with the name of the policy that it is for: mb_policy_rules, of the tenant --mb-policy-rules';
+  return { hasReference: text !== null, expectation, ...(problem && { warning: `${problem} ${advice}` }) };
 }
 
 /** Results of a request that stored or used a policy. [compat] Empty, unless there is something to warn of. */
