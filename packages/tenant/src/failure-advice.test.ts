@@ -40,7 +40,34 @@ const failures: readonly (readonly [Failure, RegExp])[] = [
   [{ kind: 'ima_entry_unexpected', found: 5, requested: 0 }, /reboot first/],
 ];
 
-for (const [failure, advice] of failures) {
+const judged = { rules: 'strict', checksum: 'c' };
+const violated = { ...judged, kind: 'measured_boot_policy_violated', event: 45, pcr: 8 } as const;
+const malformed = { kind: 'record_malformed', index: 0, offset: 0, field: '', problem: 'p' } as const;
+
+/** Every failure of a boot. */
+const bootFailures: readonly (readonly [Failure, RegExp])[] = [
+  [
+    { ...violated, reason: 'kernel_cmdline_unexpected' },
+    /create measured-boot -b, or predict .* updatembpolicy\) and reactivate/,
+  ],
+  [{ ...violated, reason: 'secure_boot_off' }, /setup of the firmware/],
+  [{ ...violated, reason: 'event_data_not_measured' }, /treat the machine as attacked/],
+  [{ ...violated, reason: 'separator_tells_error' }, /treat the machine as attacked/],
+  [{ ...violated, reason: 'sbat_level_too_low' }, /update shim/],
+  [{ ...violated, reason: 'bank_not_in_reference' }, /--hash-alg/],
+  [{ ...violated, rules: 'reject-all', reason: 'every_boot_is_refused' }, /--mb-policy-rules/],
+  [{ ...judged, kind: 'measured_boot_policy_failed', problem: 'p' }, /measured_boot_imports/],
+  [{ ...judged, kind: 'measured_boot_judged_too_slowly', problem: 'p' }, /measured_boot_timeout/],
+  [{ kind: 'measured_boot_pcr_mismatch', pcr: 11, expected: 'a', found: 'b' }, /soft reboot/],
+  [{ kind: 'measured_boot_pcr_mismatch', pcr: 1, expected: 'a', found: 'b' }, /not the one of this boot/],
+  [{ kind: 'measured_boot_bank_missing', bank: 'sha384', banks: ['sha256'] }, /tpm_hash_alg/],
+  [{ kind: 'measured_boot_log_malformed', problem: malformed }, /show event-log/],
+  [{ kind: 'measured_boot_log_not_base64' }, /measuredboot_ml_path/],
+  [{ kind: 'measured_boot_log_missing', pcrs: [0, 1] }, /securityfs/],
+  [{ kind: 'measured_boot_reference_invalid', rules: 'strict', path: 'pk', problem: 'p' }, /updatembpolicy/],
+];
+
+for (const [failure, advice] of [...failures, ...bootFailures]) {
   test(`there is something to do about ${failure.kind} ${advice}`, () => {
     const { eventId: event_id, context } = failureEvent(failure);
     const lines = adviceLines({ last_failures: [{ event_id, context }] });

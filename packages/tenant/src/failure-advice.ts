@@ -1,4 +1,5 @@
 import { isJsonObject, type Json } from '@keylime/core/json';
+import { BOOT_ADVICE } from './boot-failure-advice.ts';
 
 type Context = { readonly [key: string]: Json };
 
@@ -71,6 +72,7 @@ const ADVICE: readonly (readonly [event: RegExp, advice: (context: Context) => s
     () =>
       'the agent sent another part of the list than was asked for: reactivate; where records were removed from the list, reboot first',
   ],
+  ...BOOT_ADVICE,
 ];
 
 function unlisted({ policy_member: member, path, listed_for: others, signature }: Context): string {
