@@ -217,6 +217,30 @@ test('[MUST] a tls:// server that speaks no TLS is told nothing', async (t) => {
   assert.doesNotMatch(verifier.log(), /Notification delivered/);
 });
 
+test('without any setting the certificate goes on the CRL of a CA that is there; without a CA nothing waits', async (t) => {
+  const verifier = await startAttackedVerifier();
+  t.after(() => verifier.stop());
+  const metadata = JSON.stringify({ cert_serial: 2, subject: 'OU=53,O=Keylime,L=Lexington,ST=MA,CN=guilty,C=US' });
+  await offend(verifier, 'early', { metadata });
+  await eventually(verifier, 'nobody was told', () =>
+    /is on no CRL: there is no CA here.*agent=early/.test(verifier.log()),
+  );
+  const folder = { dir: path.join(verifier.folder, 'ca'), password: 'default' };
+  await initCa(folder);
+  await createCertificate(folder, { name: 'guilty', purposes: ['clientAuth'], names: subjectNames(['guilty']) });
+  await offend(verifier, 'guilty', { metadata });
+  await eventually(verifier, 'nothing was revoked', () =>
+    /Certificates were revoked.*agent=guilty serials=2/.test(verifier.log()),
+  );
+  assert.deepEqual(
+    (await readCrl(folder.dir))?.revoked.map(({ serial }) => serial),
+    ['2'],
+  );
+  await offend(verifier, 'without');
+  const { results } = await verifier.ask({ path: '/v2.6/notifications' });
+  assert.deepEqual([results.waiting, results.dead], [[], 0]);
+});
+
 test("a reported machine's certificate goes on the CRL of the CA; one of another CA is given up", async (t) => {
   const verifier = await notifying(t, { enabled_revocation_notifications: "['crl']" });
   const folder = { dir: path.join(verifier.folder, 'ca'), password: 'default' };

@@ -80,7 +80,7 @@ export async function startSite(options: SiteOptions): Promise<Site> {
         // A machine that starts again is asked every second for a minute.
         'retry_interval = 1\nmax_retries = 60\nmeasured_boot_policy_name = strict\n' +
         database +
-        `[revocations]\nenabled_revocation_notifications = ['agent', 'webhook', 'crl']\n` +
+        `[revocations]\nenabled_revocation_notifications = ['agent', 'webhook']\n` +
         `webhook_url = https://127.0.0.1:${webhookPort}/\ncrl_dir = ${join(folder, CA_FOLDER)}\n`,
     );
   }

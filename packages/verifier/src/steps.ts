@@ -5,6 +5,7 @@ import type { Log } from '@keylime/service/log';
 import type { Agent } from './agent.ts';
 import type { AgentStore, SaveAlong } from './agent-store.ts';
 import type { Clock } from './clock.ts';
+import { certificateIn } from './notifications/crl-channel.ts';
 import type { NewDelivery } from './notifications/outbox.ts';
 import { revocationMessage } from './notifications/revocation-message.ts';
 import { isInGoodStanding } from './operational-state.ts';
@@ -42,7 +43,9 @@ export function openSteps({ agents, channels, vault, signingKey, wakeNotifier, l
     const key = signingKeyOf(agent);
     const body = JSON.stringify(revocationMessage(agent, notification, { id: notificationId, at }, key));
     const event = { notificationId, agentId: agent.id, body, createdAtMs: at.getTime() };
-    return channels.map((channel) => ({ ...event, channel }));
+    const hasCertificate = notification.type === 'revocation' && certificateIn(agent.metadata) !== undefined;
+    const concerned = channels.filter((channel) => channel !== 'crl' || hasCertificate);
+    return concerned.map((channel) => ({ ...event, channel }));
   }
 
   /** `undefined` where it cannot be opened: an alarm without signature still reaches the webhook. */

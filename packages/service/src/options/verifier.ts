@@ -154,8 +154,13 @@ export const revocationOptions = {
   nats_subject: text('keylime.revocations', 'Notifications go to this subject, `.` and their type.'),
   nats_stream: text('keylime_revocations', 'JetStream stream that keeps them, made if there is none of this name.'),
   nats_credentials: text('', 'File with NATS credentials (`.creds`), relative to the work directory; empty for none.'),
+  revoke_certificates: choice(
+    ['auto', 'off'],
+    'auto',
+    'Put the payload certificate of a machine that fails on the CRL, where the CA of `crl_dir` is the verifier’s to use. The channel `crl` does so in any case, and tries until it is done.',
+  ),
   crl_dir: text(
     'ca',
-    'Folder of the CA whose certificates machines have in their payloads, relative to the work directory; `ca.conf` has its password. The channel `crl` revokes there.',
+    'Folder of the CA whose certificates machines have in their payloads, relative to the work directory; `ca.conf` has its password.',
   ),
 } as const;

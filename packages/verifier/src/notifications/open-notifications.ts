@@ -2,7 +2,6 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { getCACertificates } from 'node:tls';
 import { caOptionsOf } from '@keylime/pki/ca-options';
-import { PkiError } from '@keylime/pki/pki-error';
 import { serviceCaPassword } from '@keylime/service/ca-password';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import { openServerClient } from '@keylime/service/http-client';
@@ -16,10 +15,10 @@ import { settledWithin } from '../settled-within.ts';
 import type { VerifierTables } from '../tables.ts';
 import type { TlsMaterial } from '../tls-material.ts';
 import { deliverToAgent, type PostToAgent } from './agent-channel.ts';
-import { deliverToCrl } from './crl-channel.ts';
+import { crlChannel } from './crl-channel.ts';
 import { type DeliveryCounts, deliveryCounts } from './delivery-counts.ts';
 import { openNatsChannel } from './nats-channel.ts';
-import { type Deliver, type Notifier, openNotifier, UndeliverableError } from './notifier.ts';
+import { type Deliver, type Notifier, openNotifier } from './notifier.ts';
 import { type Channel, type Lane, LONGEST_WAIT_MS, sqlOutbox, sqlSpreadStore } from './outbox.ts';
 import { type SpreadParts, spreadToPeers } from './spread.ts';
 import { deliverToWebhook, type Post } from './webhook-channel.ts';
@@ -60,7 +59,8 @@ const PEER_CONCURRENCY = 128;
 export async function openNotifications(parts: NotificationsParts): Promise<Notifications> {
   const { config, db, write, log, clock } = parts;
   const verifierId = config.uuid;
-  const channels = [...new Set(config.revocations.enabled_revocation_notifications)] as Channel[];
+  const { enabled_revocation_notifications: enabled, revoke_certificates: revokes } = config.revocations;
+  const channels = [...new Set(revokes === 'auto' ? [...enabled, 'crl'] : enabled)] as Channel[];
   const counts = deliveryCounts(new Date(clock.now()));
   const notifiers: Notifier[] = [];
   const closers: (() => Promise<unknown>)[] = [];
@@ -129,20 +129,9 @@ async function openWay(
     }
     case 'crl': {
       const dir = path.resolve(workDir, revocations.crl_dir);
-      const folder = { dir, password: serviceCaPassword(ca), options: caOptionsOf(ca) };
-      const deliver: Deliver = async (delivery) => {
-        try {
-          const serials = await deliverToCrl(folder, delivery);
-          if (serials.length > 0)
-            log.warn('Certificates were revoked', { agent: delivery.agentId, serials: serials.join() });
-        } catch (error) {
-          if (error instanceof PkiError && FOREIGN_CERTIFICATE.includes(error.code)) {
-            throw new UndeliverableError(error.message, { cause: error });
-          }
-          throw error;
-        }
-      };
-      return { deliver };
+      const use = revocations.enabled_revocation_notifications.includes('crl') ? 'required' : 'if_present';
+      const settings = { dir, use, password: () => serviceCaPassword(ca), options: caOptionsOf(ca) } as const;
+      return { deliver: crlChannel(settings, log) };
     }
     case 'nats':
       return openNatsChannel({
@@ -160,9 +149,6 @@ async function openWay(
     }
   }
 }
-
-/** The certificate in the notification came from another CA than the one in `crl_dir`. */
-const FOREIGN_CERTIFICATE: readonly string[] = ['subject_mismatch', 'invalid_serial'];
 
 function openWebhook(url: URL, { config, material, usesOfTls, log }: NotificationsParts): Way {
   const connect = (tls: TlsMaterial) =>
