@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -15,6 +16,7 @@ import {
   type AttackedVerifier,
   assertFails,
   base64,
+  FAILED,
   runtimePolicy,
   startAttackedVerifier,
 } from './verifier-harness.ts';
@@ -283,3 +285,82 @@ for (const [what, events, id] of [
     await assertFails(relaxed, agent, { event: id, message: /./ });
   });
 }
+
+test('[MUST] a device in lines that the quote does not cover is neither set up nor taken away', async () => {
+  const agent = await relaxed.agent('dm-uncertified');
+  measure(agent, event('dm_table_load', table('aa')), event('dm_device_resume', resumed('aa')));
+  await relaxed.enrol(agent, dm);
+  await relaxed.until(agent.id, ({ attestation_count }) => attestation_count > 0);
+  // PCR 10 knows nothing of it, and the next time it is gone. Taken in, it would be a failure, and the device forgotten.
+  const removal = `${V}device_active_metadata=${metadata};active_table_hash=sha256:${'00'.repeat(32)},remove_all=n;current_device_capacity=8;`;
+  let shown = false;
+  agent.lie({
+    results: (truth) => {
+      if (shown || truth.ima_measurement_list === '') return truth;
+      shown = true;
+      return {
+        ...truth,
+        ima_measurement_list: `${truth.ima_measurement_list}${event('dm_device_remove', removal).line}`,
+      };
+    },
+  });
+  agent.machine.append(violation, Buffer.alloc(32, 0xff));
+  const { attestation_count: before } = await relaxed.status(agent.id);
+  const status = await relaxed.until(
+    agent.id,
+    (one) => one.attestation_count > before + 3 || one.operational_state >= FAILED,
+  );
+  assert.deepEqual([shown, status.attestation_status], [true, 'PASS'], JSON.stringify(status.last_failures));
+  measure(agent, event('dm_table_load', table('aa')));
+  const failed = await relaxed.until(agent.id, ({ operational_state }) => operational_state >= FAILED);
+  assert.equal(failed.last_event_id, 'ima.validation.dm.dm_table_load.multiple_table_loads');
+});
+
+test('[MUST] caught: a list that always goes on beyond the quote, so that a missing device is not looked for', async () => {
+  const agent = await relaxed.agent('dm-never-whole');
+  let n = 0;
+  // Each time one more entry is certified, and one more shown, so that the quotes keep up.
+  agent.lie({
+    results: (truth) => {
+      agent.machine.append(violation, Buffer.alloc(32, 0xff));
+      n++;
+      return { ...truth, ima_measurement_list: `${truth.ima_measurement_list}${violation}` };
+    },
+  });
+  await relaxed.enrol(agent, dm);
+  const status = await relaxed.until(agent.id, ({ operational_state }) => operational_state >= FAILED);
+  assert.equal(status.attestation_count, 0, JSON.stringify(status));
+  assert.match(status.last_failures[0]?.context.message ?? '', /devices_unsettled/);
+  assert.ok(n > 1, 'it was asked again before');
+});
+
+test('[MUST] caught: a boot aggregate out of a boot log that does not lead to the quoted PCRs', async () => {
+  const vector = (name: string) =>
+    readFileSync(new URL(`../../packages/testing/vectors/debian12-uefi-vm/${name}`, import.meta.url));
+  const [, foreign = ''] = /sha256:([0-9a-f]{64}) boot_aggregate/.exec(vector('ima.txt').toString()) ?? [];
+  const boot = recordImaNg('boot_aggregate', 'sha256', Buffer.from(foreign, 'hex'));
+  const agent = await relaxed.agent('borrowed-log');
+  agent.lie({
+    quote: (truth) =>
+      agent.ak.quote({
+        ...truth,
+        pcrs: new Map([...(truth.pcrs ?? []), [10, digest('sha256', Buffer.alloc(32), boot.extendValue('sha256'))]]),
+      }),
+    results: (truth) => ({
+      ...truth,
+      ima_measurement_list: boot.line,
+      mb_measurement_list: vector('bios.bin').toString('base64'),
+    }),
+  });
+  await relaxed.enrol(agent, { runtime_policy: base64(withoutBoot()) });
+  const id = 'ima.validation.ima-ng.not_in_allowlist';
+  await assertFails(relaxed, agent, { event: id, message: new RegExp(`boot_aggregate.*${foreign}`) });
+});
+
+test('[MUST] the old option for violations counts against its name, as it always did, and is warned of', async (t) => {
+  const legacy = await startAttackedVerifier({ settings: { ignore_tomtou_errors: 'True' } });
+  t.after(() => legacy.stop());
+  const agent = await violated(legacy, 'legacy-option', {});
+  await assertFails(legacy, agent, { event: 'ima.validation.tomtou', message: /\/var\/log\/x/ });
+  assert.match(legacy.log(), /ignore_tomtou_errors = True makes violations failures.*tomtou = fail/);
+});

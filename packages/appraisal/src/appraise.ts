@@ -53,13 +53,14 @@ export type Expectation = {
   readonly measuredBoot?: BootExpectation | undefined;
 };
 
-/** Why a round says nothing about the machine; the next one asks for the whole list. */
+/** Why a round says nothing about the machine; the next one asks for the whole list, or once more for the same part. */
 export type InconclusiveReason =
   | 'machine_was_reset'
   | 'boot_time_changed'
   | 'clock_unsafe'
   | 'policy_changed'
   | 'transport_key_changed'
+  | 'devices_unsettled'
   | Check;
 
 export type AttestationResult =
@@ -200,6 +201,9 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   }
   if (conclusion.verdict === 'inconclusive') {
     return { verdict: 'inconclusive', reason: conclusion.missing[0], progress: fromFirstEntry(progress) };
+  }
+  if (ima !== undefined && ima.unsettled.length > 0) {
+    return { verdict: 'inconclusive', reason: 'devices_unsettled', progress };
   }
   return {
     verdict: 'affirming',

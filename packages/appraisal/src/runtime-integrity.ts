@@ -63,6 +63,11 @@ export type RuntimeIntegrity = {
   readonly quoteProgress: QuoteProgress;
   readonly learnedKeyrings: LearnedKeyrings | undefined;
   readonly devices: DmState | undefined;
+  /**
+   * What is wrong with the devices of now while the list goes on beyond the quote, where it may be put right: no pass, or the
+   * list could go on for ever, and no failure yet.
+   */
+  readonly unsettled: readonly RuntimeIntegrityFailure[];
 };
 
 export const MAX_FAILURES = 100;
@@ -133,10 +138,12 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
   } else if (!makesProgress(isFull ? undefined : evidence.quoteProgress, quoteProgress)) {
     failures.add([{ kind: 'ima_quote_progress', ...quoteProgress }]);
   }
+  const devices = (deviceMapper?.judgeState() ?? []).map(
+    (finding) => ({ kind: 'ima_device_mapper', ...finding }) as const,
+  );
   // A list that goes on beyond the quote may still bring what is missing.
-  if (replay.certifiedCount === replay.entryCount && deviceMapper !== undefined) {
-    failures.add(deviceMapper.judgeState().map((finding) => ({ kind: 'ima_device_mapper', ...finding })));
-  }
+  const isWhole = replay.certifiedCount === replay.entryCount;
+  if (isWhole) failures.add(devices);
   return {
     failures: explain(failures.first, { lines: () => nonBlankLines(list), firstEntry, policy }),
     failureCount: failures.count,
@@ -149,6 +156,7 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
     quoteProgress,
     learnedKeyrings: keys.learned(),
     devices: deviceMapper?.state(),
+    unsettled: isWhole ? [] : devices,
   };
 }
 

@@ -160,7 +160,7 @@ export function verifyEvidence(
     if (quotedPcr === undefined) events.push(failureEvent({ kind: 'pcrs_missing', pcrs: [IMA_PCR] }));
     else if (request.imaList === undefined) events.push(failureEvent({ kind: 'ima_list_missing' }));
     else {
-      const { failures, failureCount } = appraiseRuntimeIntegrity({
+      const { failures, failureCount, unsettled } = appraiseRuntimeIntegrity({
         list: request.imaList,
         firstEntry: 0,
         bank: quote.bank,
@@ -170,6 +170,8 @@ export function verifyEvidence(
         violations: 'accept',
       });
       events.push(...withMoreFailures(failures.map(failureEvent), failureCount - failures.length));
+      // There is no next time.
+      events.push(...unsettled.map(failureEvent));
     }
   }
   return failing(events);
