@@ -11,7 +11,9 @@ export function predictFiles(edit: LogEdit, views: readonly EventView[], chain: 
   const { shim, bootLoader, kernel, kernelPath, initrds, initrdPaths, grubFiles } = update;
   if (shim !== undefined) {
     changeImages(edit, chain, 'shim', shim);
-    edit.notes.push('PCR 7 has what shim demands and whose certificate let it start: a new shim can change it');
+    edit.notes.push(
+      'PCR 7 has what shim demands and whose certificate let it start: a new shim can change it. A signer that authorities of the reference state do not have is refused',
+    );
   }
   if (bootLoader !== undefined) changeImages(edit, chain, 'boot_loader', bootLoader);
   if (kernel !== undefined) {
