@@ -1,24 +1,26 @@
 import { hintData, type MeasuredEvent } from '@keylime/event-log/coverage';
 import { decodeBootOrder } from '@keylime/event-log/load-option';
 
-/** PCR 1, and 5 for firmware before TCG PFP 1.04. */
+/** PCR 1, on some laptops 5. */
 const BOOT_VARIABLE_PCRS: readonly number[] = [1, 5];
 
 const BOOT_ORDER = 'BOOTORDER';
 
 /**
- * Whether `event`, which has the digest of a separator that tells an error, is the BootOrder of Boot0001 and Boot0000: the
- * same bytes, and its type is nobody's word. So it has to stand where firmware puts a BootOrder and no separator: the only one
- * of the boot, and in its PCR directly before the options that it lists. All real logs of docs/event-logs.md have it so.
+ * The BootOrder of a boot, if there is one that can be nothing else. Its value may have the digest of a separator that tells
+ * an error (Boot0001 and Boot0000: the same bytes), and its type is nobody's word. So it has to stand where firmware puts a
+ * BootOrder and no separator: the only one of the boot, and in its PCR directly before the options that it lists. All real
+ * logs of docs/event-logs.md have it so.
  */
-export function isBootOrder(event: MeasuredEvent, events: readonly MeasuredEvent[]): boolean {
+export function findBootOrder(events: readonly MeasuredEvent[]): MeasuredEvent | undefined {
+  const [event, ...others] = events.filter(isOrder);
+  if (event === undefined || others.length > 0 || event.coverage !== 'value') return undefined;
   const data = hintData(event);
-  if (!isOrder(event) || event.coverage !== 'value' || data.kind !== 'variable') return false;
-  if (events.filter(isOrder).length !== 1) return false;
+  const order = data.kind === 'variable' ? decodeBootOrder(data.data) : [];
   const ofPcr = events.filter(({ pcr }) => pcr === event.pcr);
   const options = ofPcr.slice(ofPcr.indexOf(event) + 1);
-  const order = decodeBootOrder(data.data);
-  return new Set(order).size === order.length && order.every((number, i) => nameOf(options[i]) === optionName(number));
+  const isListed = order.every((number, i) => nameOf(options[i]) === optionName(number));
+  return isListed && new Set(order).size === order.length ? event : undefined;
 }
 
 const isOrder = (event: MeasuredEvent): boolean =>

@@ -5,7 +5,7 @@ import { SEPARATED_PCRS } from './boot-pcrs.ts';
 import { digestWords, violationBy } from './event-words.ts';
 import type { BootViolation } from './policy.ts';
 import { inBank } from './reference-values.ts';
-import { isBootOrder } from './strict-boot-order.ts';
+import { findBootOrder } from './strict-boot-order.ts';
 import type { StrictReference } from './strict-reference.ts';
 
 /** An event that nothing is wrong with by itself, and that has to be explained. */
@@ -51,9 +51,10 @@ export function sortEvents(
   const separated = new Set<number>();
   const events = new Map<number, StrictEvent[]>();
   const violations: BootViolation[] = [];
+  const bootOrder = findBootOrder(log.events);
   const forbiddenAs = (event: MeasuredEvent): string | undefined => {
     const reason = forbidden.get(event.digest);
-    return reason === ERROR && isBootOrder(event, log.events) ? undefined : reason;
+    return reason === ERROR && event === bootOrder ? undefined : reason;
   };
 
   for (const event of log.events) {

@@ -94,7 +94,14 @@ test('a BootOrder with the digest of a separator that tells an error is none, an
     changed((events, at) => [...events.slice(0, before), ...[orderOf(ERROR), ...behind.map(at)], ...events.slice(14)]);
   assert.deepEqual(judge(ordered(option1, option0), UNLISTED), []);
   assert.deepEqual(judge(ordered(option1, option0, 13), UNLISTED), []);
-  for (const behind of [[option0, option1], [option1], [option1, 13, option0], [10, option1, option0], []]) {
+  for (const behind of [
+    [option0, option1],
+    [option1],
+    [option1, 13, option0],
+    [10, option1, option0],
+    [option1, option0, 10, option0, option1],
+    [],
+  ]) {
     assert.deepEqual(reasons(ordered(...behind), UNLISTED), ['separator_tells_error'], behind.join());
   }
 });
