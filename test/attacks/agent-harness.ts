@@ -124,7 +124,7 @@ export async function openAttackedAgent(t: TestContext, base = '/dev/shm'): Prom
     }
     const ended = once(child, 'close').then(() => assert.fail(`the agent ended: ${output}`));
     ended.catch(() => {});
-    await Promise.race([said(/Listening on https:/), ended]);
+    await Promise.race([said(/Listening on https:|Attesting to https:/), ended]);
   }
 
   async function end(signal: NodeJS.Signals): Promise<void> {

@@ -1,4 +1,5 @@
 import { type KeyObject, X509Certificate } from 'node:crypto';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { findFile, PUBLIC_FILE_MODE, replaceFile } from '@keylime/pki/safe-files';
 import type { Log } from '@keylime/service/log';
@@ -12,6 +13,8 @@ export type RevocationKeys = {
   readonly areOfEarlierPayload: () => boolean;
   /** Reads all files again. [MUST] To be called when a payload that was decrypted is in place, and never else. */
   readonly payloadChanged: () => Promise<void>;
+  /** Reads the operator's files again if one was changed: a verifier changes its key, and an agent runs on for months. */
+  readonly rereadInstalled: () => Promise<void>;
 };
 
 /**
@@ -33,6 +36,8 @@ export async function openRevocationKeys(options: {
   const read = async (own: boolean): Promise<readonly X509Certificate[]> =>
     (await Promise.all(paths.filter((file) => isOfPayload(file) === own).map((file) => readFrom(file, log)))).flat();
 
+  const installedPaths = paths.filter((file) => !isOfPayload(file));
+  let stamp = await stampOf(installedPaths);
   let installed = await read(false);
   let delivered = await read(true);
   let areKept = false;
@@ -43,6 +48,12 @@ export async function openRevocationKeys(options: {
   return {
     all: () => [...delivered, ...installed].map(({ publicKey }) => publicKey),
     areOfEarlierPayload: () => areKept,
+    async rereadInstalled() {
+      const current = await stampOf(installedPaths);
+      if (current === stamp) return;
+      stamp = current;
+      installed = await read(false);
+    },
     async payloadChanged() {
       installed = await read(false);
       const brought = await read(true);
@@ -62,6 +73,15 @@ export async function openRevocationKeys(options: {
       }
     },
   };
+}
+
+/** Differs after any of the files was written, replaced or removed. */
+async function stampOf(paths: readonly string[]): Promise<string> {
+  const stamps = paths.map(async (file) => {
+    const stats = await stat(file).catch(() => undefined);
+    return stats && [stats.ino, stats.size, stats.mtimeMs, stats.ctimeMs].join();
+  });
+  return (await Promise.all(stamps)).join(' ');
 }
 
 async function readFrom(path: string, log: Log): Promise<readonly X509Certificate[]> {

@@ -7,15 +7,20 @@ import type { BuiltInAction } from './built-in-actions.ts';
 import type { NatsSubscription } from './nats-revocations.ts';
 import { UNZIPPED } from './payload-files.ts';
 import { openRevocations, type Revocations } from './revocations.ts';
+import { listens } from './settings.ts';
 import { subscribeToRevocations } from './zmq-revocations.ts';
 
-/** What is done about revocations, as the settings say. */
-export function openConfiguredRevocations(
+/**
+ * What is done about revocations, as the settings say. Certificates come with a payload, or are the operator's; an agent that
+ * does not listen gets no payload.
+ */
+export async function openConfiguredRevocations(
   config: AgentConfig,
   options: { readonly builtIn: readonly BuiltInAction[]; readonly secureFolder: string; readonly log: Log },
 ): Promise<Revocations> {
   const { builtIn, secureFolder, log } = options;
-  return openRevocations({
+  const takesPayloads = listens(config);
+  const revocations = await openRevocations({
     certificatePaths: [config.revocation_cert, ...config.revocation_verifier_certs],
     actions: {
       names: config.revocation_actions,
@@ -26,12 +31,19 @@ export function openConfiguredRevocations(
       timeoutSeconds: config.revocation_action_timeout,
     },
     builtIn,
+    takesPayloads,
     log,
   });
+  if (!takesPayloads && subscribesToRevocations(config) && !revocations.canVerify()) {
+    log.error(
+      "Revocations are subscribed to and none can be verified: put the verifier's certificates (keylime_tenant -c revocationcerts) into a file of revocation_verifier_certs",
+    );
+  }
+  return revocations;
 }
 
-/** Whether anything is subscribed to: revocations can come without this agent listening. */
-export const subscribesToRevocations = (config: AgentConfig): boolean =>
+/** Whether revocations can come without this agent listening. */
+const subscribesToRevocations = (config: AgentConfig): boolean =>
   config.enable_revocation_notifications || config.revocation_nats_url.length > 0;
 
 /** Subscribes to what the settings name: ZeroMQ, NATS, both, or nothing. Connects in the background, again and again. */

@@ -59,6 +59,7 @@ async function machine(
     readonly folder?: string;
     readonly now?: () => number;
     readonly builtIn?: readonly BuiltInAction[];
+    readonly takesPayloads?: boolean;
   } & Partial<ActionSettings> = {},
 ) {
   const folder = options.folder ?? mkdtempSync(join(base, 'machine-'));
@@ -109,6 +110,7 @@ async function machine(
       ...options,
     },
     builtIn: options.builtIn ?? [],
+    takesPayloads: options.takesPayloads ?? true,
     log,
     ...(options.now && { now: options.now }),
   });
@@ -424,6 +426,44 @@ test('[MUST] after a reboot the actions of the payload are not taken for run bef
   while (waiting() > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   assert.equal(last.calls().length, 3);
   await last.close();
+});
+
+test('an agent that takes no payloads waits for none: what its operator installed is all that there is', async () => {
+  const before = await machine();
+  await before.payloadChanged();
+  await before.close();
+  rmSync(before.payloadFolder, { recursive: true });
+  const { folder } = before;
+  const again = await machine({ folder, hasCertificate: false, takesPayloads: false });
+  rmSync(again.payloadFolder, { recursive: true });
+  assert.equal(again.canVerify(), true);
+  await again.offer(message());
+  await again.said(/Revocation action record succeeded/);
+  while (readdirSync(join(folder, 'revocations')).some((name) => /^\d/.test(name))) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.equal(again.calls().length, 1);
+  await again.close();
+});
+
+test("certificates of the operator's count as soon as their file is written, and no longer than they stand in it", async () => {
+  const one = await machine({ hasCertificate: false, takesPayloads: false });
+  assert.equal(one.canVerify(), false);
+  const file = join(one.folder, 'verifier-certs.pem');
+  const next = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+  const nextCertificate = (await issueCaCertificate(next, DEFAULT_CA_OPTIONS, new Date())).toString('pem');
+  writeFileSync(file, certificate);
+  await one.offer(message());
+  await one.said(/Revocation action record succeeded/);
+
+  writeFileSync(file, nextCertificate);
+  const { msg } = message();
+  await one.offer({ msg, signature: signRevocation(next, msg) });
+  await one.said(/Revocation action record succeeded/, 2);
+  await one.offer(message());
+  await one.said(/A revocation is refused: its signature/);
+  assert.equal(one.calls().length, 2);
+  await one.close();
 });
 
 test('[MUST] a clock that is set does not end the time that a revocation waits', async () => {

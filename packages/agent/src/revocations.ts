@@ -20,6 +20,8 @@ export type Revocations = {
   readonly offer: (message: ReceivedMessage, way: Way) => Promise<boolean>;
   /** A payload is in place: its certificate counts from now on. */
   readonly payloadChanged: () => Promise<void>;
+  /** Whether there is a certificate that a message can be verified with. */
+  readonly canVerify: () => boolean;
   readonly close: () => Promise<void>;
 };
 
@@ -42,10 +44,12 @@ export async function openRevocations(options: {
   readonly certificatePaths: readonly string[];
   readonly actions: Omit<ActionSettings, 'argumentFolder'>;
   readonly builtIn: readonly BuiltInAction[];
+  /** Whether a payload may still come, so that its actions are waited for. */
+  readonly takesPayloads?: boolean;
   readonly log: Log;
   readonly now?: () => number;
 }): Promise<Revocations> {
-  const { certificatePaths, actions, builtIn, log, now = () => performance.now() } = options;
+  const { certificatePaths, actions, builtIn, log, takesPayloads = true, now = () => performance.now() } = options;
   const { workFolder, payloadFolder } = actions;
   const folder = path.join(workFolder, 'revocations');
   const seen = await openSeenNotices(path.join(workFolder, 'revocations_seen.json'), log);
@@ -56,13 +60,15 @@ export async function openRevocations(options: {
 
   async function handle(message: ReceivedRevocation, { waitedMs, mustWaitFor }: Handling): Promise<Handled> {
     const { msg, signature } = message;
+    const isSigned = () => keys.all().some((key) => isRevocationSigned(key, msg, signature));
+    if (!isSigned()) await keys.rereadInstalled();
     if (keys.all().length === 0) {
       if (waitedMs < WAIT_FOR_PAYLOAD_MS) return 'later';
       log.warn('A revocation is dropped: no payload brought a certificate to verify it with');
       return 'done';
     }
     // [MUST] Nothing in the message counts before this.
-    if (!keys.all().some((key) => isRevocationSigned(key, msg, signature))) {
+    if (!isSigned()) {
       log.error('A revocation is refused: its signature is not that of a certificate for revocations');
       return 'done';
     }
@@ -118,7 +124,7 @@ export async function openRevocations(options: {
   async function runConfigured(notice: RevocationNotice, done: Set<string>, waitedMs: number): Promise<ActionsEnd> {
     try {
       const isPayloadExpected =
-        keys.areOfEarlierPayload() && waitedMs < WAIT_FOR_PAYLOAD_MS && !(await exists(payloadFolder));
+        takesPayloads && keys.areOfEarlierPayload() && waitedMs < WAIT_FOR_PAYLOAD_MS && !(await exists(payloadFolder));
       const argumentFolder = folder;
       return await runActions(notice, { ...actions, argumentFolder }, log, stopping.signal, {
         done,
@@ -133,6 +139,7 @@ export async function openRevocations(options: {
   const queue = await openRevocationQueue({ folder, handle, log, now });
   return {
     offer: ({ msg, signature }, way) => queue.offer({ msg, signature, way }),
+    canVerify: () => keys.all().length > 0,
     async payloadChanged() {
       await keys.payloadChanged();
       queue.wake();

@@ -35,6 +35,12 @@ export async function openServerIdentity(config: AgentConfig, machine: Machine, 
   return { payloadKey, clientCaPems, certificate, mtlsCert: certificate.leafPem };
 }
 
+export type RunningServer = AsyncDisposable & {
+  readonly address: ListenAddress;
+  /** What the registrar is to be told, now that time has passed. */
+  readonly mtlsCert: () => string;
+};
+
 /**
  * Listens, for quotes, payloads and revocations.
  * @throws ListenError, or what is wrong with the memory for payloads.
@@ -48,7 +54,7 @@ export async function serve(
     readonly servedVersions: CheckedSettings['servedVersions'];
     readonly log: Log;
   },
-): Promise<AsyncDisposable & { readonly address: ListenAddress }> {
+): Promise<RunningServer> {
   const { machine, identity, revocations, servedVersions, log } = options;
   const { agentId, attester, measurementList, bootLog, secureFolder } = machine;
   const { payloadKey, certificate, clientCaPems } = identity;
@@ -71,11 +77,11 @@ export async function serve(
     certificate && serverTls(certificate),
   );
   opened.defer(() => app.close());
+  let current = certificate;
   if (certificate !== undefined) {
-    let current = certificate;
     const renew = async () => {
       const next = await provideCertificate(config, machine, log);
-      if (next.leafPem === current.leafPem) return next.notAfter;
+      if (next.leafPem === current?.leafPem) return next.notAfter;
       // First the registrar: there a verifier asks that meets the new certificate.
       await machine.registerAs(next.leafPem);
       changeCertificate(app, serverTls(next));
@@ -91,7 +97,7 @@ export async function serve(
     apiVersions: servedVersions.join(' '),
   });
   const open = opened.move();
-  return { address, [Symbol.asyncDispose]: () => open.disposeAsync() };
+  return { address, mtlsCert: () => current?.leafPem ?? 'disabled', [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
 async function ensurePayloadKey(config: AgentConfig): Promise<KeyObject> {

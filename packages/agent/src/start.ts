@@ -53,8 +53,7 @@ export async function startAgent(
   const { agentId, secureFolder } = machine;
   const builtIn = await openBuiltInActions(config, agentId, log);
   const identity = listens(config) ? await openServerIdentity(config, machine, log) : undefined;
-  const register = () => machine.registerAs(identity?.mtlsCert ?? 'disabled');
-  if (config.mode === 'pull') await register();
+  if (config.mode === 'pull') await machine.registerAs(identity?.mtlsCert ?? 'disabled');
 
   const revocations = await openConfiguredRevocations(config, { builtIn, secureFolder, log });
   opened.defer(() => revocations.close());
@@ -69,6 +68,7 @@ export async function startAgent(
     const session = openPushSession({ agentId, attester: machine.attester, send: client.request });
     const settings = await offerSettings(config, machine, log);
     const verifierUrl = config.verifier_url;
+    const register = () => machine.registerAs(server?.mtlsCert() ?? 'disabled');
     log.info(`Attesting to ${verifierUrl}`);
     broken = push({
       steps: { register, attest: () => attestOnce({ agentId, session, sources: machine, settings, verifierUrl }) },
