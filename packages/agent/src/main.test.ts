@@ -10,6 +10,7 @@ import { testCa } from '@keylime/testing/test-certificates';
 import { startTestRegistrar, type TestRegistrar } from './test-registrar.ts';
 
 const PROGRAM = join(import.meta.dirname, '..', 'bin', 'keylime_agent.mjs');
+const PUSH_PROGRAM = join(import.meta.dirname, '..', 'bin', 'keylime_push_model_agent.mjs');
 
 /** A tmpfs: nothing has to be mounted for payloads there. */
 const MEMORY = '/dev/shm';
@@ -32,7 +33,7 @@ after(async () => {
 });
 
 /** Starts the program with `agent.conf`; `said` resolves with its output as soon as that matches. */
-function run(args: readonly string[], options: Readonly<Record<string, string | number>>) {
+function run(args: readonly string[], options: Readonly<Record<string, string | number>>, program = PROGRAM) {
   const toml = Object.entries({ run_as: '', port: 0, ...options }).map(
     ([name, value]) => `${name} = ${JSON.stringify(value)}`,
   );
@@ -40,7 +41,7 @@ function run(args: readonly string[], options: Readonly<Record<string, string | 
   writeFileSync(file, `[agent]\n${toml.filter((line) => line !== 'port = 0').join('\n')}\n`);
   const { PATH } = process.env;
   const env = { PATH, TCTI: tpm.tcti, KEYLIME_DIR: home, KEYLIME_AGENT_CONFIG: file };
-  const child: ChildProcess = spawn(process.execPath, [PROGRAM, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child: ChildProcess = spawn(process.execPath, [program, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   const waiting = new Set<() => void>();
   for (const stream of [child.stdout, child.stderr]) {
@@ -81,6 +82,27 @@ test('SIGTERM ends it also while it waits for the registrar', async () => {
   await said(/Registration failed and is tried again/);
   child.kill('SIGTERM');
   assert.equal((await ended).code, 0);
+});
+
+test('the push program registers, attests while the verifier is away, and ends with 0 on SIGTERM', async () => {
+  const options = { registrar_port: registrar.port, verifier_url: `https://127.0.0.1:${await freePort()}` };
+  const { child, ended, said } = run([], options, PUSH_PROGRAM);
+  await said(/No attestation: it is tried again .*The verifier cannot be reached/);
+  child.kill('SIGTERM');
+  const { code, output } = await ended;
+  assert.equal(code, 0);
+  assert.match(output, /SUCCESS: Agent d432fbb3\S* activated[\s\S]*Stopped/);
+  assert.doesNotMatch(output, /Listening on/);
+});
+
+test('a push program that the registrar refuses ends with 1 and an explanation, and one without a CA does not start', async () => {
+  registrar.refusals.push({ status: 403 });
+  const refused = await run([], { registrar_port: registrar.port }, PUSH_PROGRAM).ended;
+  assert.equal(refused.code, 1);
+  assert.match(refused.output, /keylime_agent: The registrar refuses to register agent d432fbb3/);
+  const noCa = await run(['--check'], { verifier_tls_ca_cert: 'none.crt' }, PUSH_PROGRAM).ended;
+  assert.equal(noCa.code, 1);
+  assert.match(noCa.output, /verifier_tls_ca_cert: .*none\.crt cannot be read/);
 });
 
 test('--check says what is wrong with the settings, all of it, and a slip comes with a suggestion', async () => {
