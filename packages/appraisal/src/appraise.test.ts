@@ -69,6 +69,7 @@ function attester() {
     round(
       overrides: Partial<Expectation> = {},
       lie: (results: Record<string, unknown>) => Record<string, unknown> = (results) => results,
+      hasTime?: () => boolean,
     ) {
       const expectation: Expectation = {
         ...plainExpectation,
@@ -82,7 +83,7 @@ function attester() {
         ) as never,
       );
       assert.ok(isEvidence(evidence));
-      const result = appraise(evidence, expectation, progress);
+      const result = appraise(evidence, expectation, progress, hasTime);
       assert.ok(result.verdict !== 'boot_unjudged');
       progress = result.progress;
       return result;
@@ -101,6 +102,30 @@ test('a machine that runs what it should is affirmed, round by round, from where
   assert.equal(round().verdict, 'affirming');
   assert.equal(progress().nextEntry, 2);
   assert.equal(round().verdict, 'affirming');
+});
+
+test('a list that there is no time for is judged over several rounds, and no round but the last is a verdict', () => {
+  const { agent, round, progress } = attester();
+  agent.measure('/bin/a', Buffer.from('a'));
+  agent.measure('/bin/b', Buffer.from('b'));
+  const never = () => false;
+  const first = round({}, undefined, never);
+  assert.deepEqual(first, { verdict: 'unfinished', progress: first.progress, unjudgedEntries: 2 });
+  assert.equal(progress().nextEntry, 1);
+  assert.equal(round({}, undefined, never).verdict, 'unfinished');
+  agent.measure('/bin/unknown', Buffer.from('u'));
+  assert.equal(round({}, undefined, never).verdict, 'unfinished');
+  assert.deepEqual(kindsOf(round({}, undefined, never)), ['ima_path_unknown']);
+  assert.equal(progress().nextEntry, 0);
+});
+
+test('what else speaks against a machine is told at once, however long its list is', () => {
+  const { agent, round } = attester();
+  agent.measure('/bin/a', Buffer.from('a'));
+  const lie = (results: Record<string, unknown>) => ({ ...results, ima_measurement_list: '' });
+  assert.deepEqual(kindsOf(round({}, lie, () => false)), ['ima_boot_aggregate_missing', 'ima_pcr_mismatch']);
+  const wrongPcr = { mask: 0x400400, tpmPolicy: tpmPolicy(`{"22": "${'00'.repeat(31)}01", "mask": "0x400400"}`) };
+  assert.deepEqual(kindsOf(round(wrongPcr, undefined, () => false)), ['pcr_not_allowed']);
 });
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');

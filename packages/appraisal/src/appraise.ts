@@ -23,7 +23,7 @@ import type { Failure } from './failure.ts';
 import { appraiseBoot, type BootExpectation } from './measured-boot.ts';
 import { appraiseBinding, appraisePcrs } from './pcr-policy.ts';
 import { fromFirstEntry, type Progress } from './progress.ts';
-import { appraiseRuntimeIntegrity, type RuntimeIntegrity } from './runtime-integrity.ts';
+import { appraiseRuntimeIntegrity, type HasTime, type RuntimeIntegrity } from './runtime-integrity.ts';
 
 /** What was asked, who must have signed, and the reference values. */
 export type Expectation = {
@@ -70,6 +70,8 @@ export type AttestationResult =
       /** Entries of the list that the quote does not cover yet. */
       readonly uncertifiedEntries: number;
     }
+  /** Nothing speaks against it so far, but entries of the list that the quote covers wait to be judged: no verdict yet. */
+  | { readonly verdict: 'unfinished'; readonly progress: Progress; readonly unjudgedEntries: number }
   | {
       readonly verdict: 'contraindicated';
       readonly failures: readonly [Failure, ...Failure[]];
@@ -88,8 +90,14 @@ const asksForIma = (mask: number): boolean => ((mask >>> IMA_PCR) & 1) === 1;
  * section 3.6 of the reference. Nothing that the TPM did not sign is believed before the quote is verified,
  * and what can be judged after that is judged whole, so that every failure is reported. Pure: the same input gives the
  * same result. The progress in the result is what to remember; after a failure it asks for the list from its first entry.
+ * With `hasTime`, which makes it as impure as that is, a long list may be judged over several rounds.
  */
-export function appraise(evidence: PullEvidence, expectation: Expectation, progress: Progress): AttestationResult {
+export function appraise(
+  evidence: PullEvidence,
+  expectation: Expectation,
+  progress: Progress,
+  hasTime?: HasTime,
+): AttestationResult {
   const refused = (failures: readonly [Failure, ...Failure[]]): AttestationResult => ({
     verdict: 'contraindicated',
     failures,
@@ -185,7 +193,7 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
       findings.push({ check: 'runtime_integrity', failures: [{ kind: 'ima_list_missing' }] });
     } else {
       const start = evidence.imaEntry === 0 ? fromFirstEntry(progress) : progress;
-      ima = judgeList(evidence.imaList, evidence.imaEntry, quote, expectation, start);
+      ima = judgeList(evidence.imaList, evidence.imaEntry, quote, expectation, start, hasTime);
       if (ima !== undefined) findings.push({ check: 'runtime_integrity', failures: ima.failures });
     }
   }
@@ -202,26 +210,27 @@ export function appraise(evidence: PullEvidence, expectation: Expectation, progr
   if (conclusion.verdict === 'inconclusive') {
     return { verdict: 'inconclusive', reason: conclusion.missing[0], progress: fromFirstEntry(progress) };
   }
+  const next: Progress = {
+    ...fromFirstEntry(known),
+    ...(boot !== undefined && { boot }),
+    ...(ima && {
+      nextEntry: ima.nextEntry,
+      runningPcr: ownCopy(ima.runningPcr),
+      quoteProgress: ima.quoteProgress,
+      bank: quote.bank,
+      policyChecksum: runtimePolicy.checksum,
+      ...(ima.learnedKeyrings && { learnedKeyrings: ima.learnedKeyrings }),
+      ...(ima.devices && { devices: ima.devices }),
+    }),
+  };
+  // [MUST] What was not judged has not passed.
+  if (ima !== undefined && ima.unjudgedEntries > 0) {
+    return { verdict: 'unfinished', progress: next, unjudgedEntries: ima.unjudgedEntries };
+  }
   if (ima !== undefined && ima.unsettled.length > 0) {
     return { verdict: 'inconclusive', reason: 'devices_unsettled', progress };
   }
-  return {
-    verdict: 'affirming',
-    uncertifiedEntries: ima?.uncertifiedEntries ?? 0,
-    progress: {
-      ...fromFirstEntry(known),
-      ...(boot !== undefined && { boot }),
-      ...(ima && {
-        nextEntry: ima.nextEntry,
-        runningPcr: ownCopy(ima.runningPcr),
-        quoteProgress: ima.quoteProgress,
-        bank: quote.bank,
-        policyChecksum: runtimePolicy.checksum,
-        ...(ima.learnedKeyrings && { learnedKeyrings: ima.learnedKeyrings }),
-        ...(ima.devices && { devices: ima.devices }),
-      }),
-    },
-  };
+  return { verdict: 'affirming', uncertifiedEntries: ima?.uncertifiedEntries ?? 0, progress: next };
 }
 
 /**
@@ -241,6 +250,7 @@ function judgeList(
   quote: VerifiedQuote,
   { runtimePolicy, verificationKeys, violations, extendMode }: Expectation,
   { runningPcr, quoteProgress, learnedKeyrings, devices }: Progress,
+  hasTime: HasTime | undefined,
 ): RuntimeIntegrity | undefined {
   const quotedPcr = quote.pcrs.get(IMA_PCR);
   // Not quoted is not checked, and not checked is not passed.
@@ -259,6 +269,7 @@ function judgeList(
     bootAggregates: quotedBootAggregates(quote),
     violations,
     ...(extendMode && { extendMode }),
+    hasTime,
   });
 }
 

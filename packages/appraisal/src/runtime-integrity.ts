@@ -3,7 +3,8 @@ import { runSteps, type Steps } from '@keylime/core/steps';
 import type { Keyring } from '@keylime/ima/keyring';
 import { encodeUtf8 } from '@keylime/ima/list-text';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
-import { type ImaExtendMode, nonBlankLines } from '@keylime/ima/replay';
+import { type ImaExtendMode, type ImaListPart, nonBlankLines } from '@keylime/ima/replay';
+import { runningPcrAfter } from '@keylime/ima/running-pcr';
 import { scanImaList } from '@keylime/ima/scan';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { BOOT_AGGREGATE } from './boot-aggregate.ts';
@@ -42,7 +43,12 @@ export type RuntimeIntegrityEvidence = {
   readonly bootAggregates?: readonly string[];
   readonly violations: 'accept' | 'fail';
   readonly extendMode?: ImaExtendMode;
+  /** Asked before each entry that takes more than a look-up, but the first; where it says no, the entries from there on wait. */
+  readonly hasTime?: HasTime | undefined;
 };
+
+/** Whether there is time to go on; absent: as much as it takes. */
+export type HasTime = () => boolean;
 
 export type RuntimeIntegrity = {
   /**
@@ -55,8 +61,10 @@ export type RuntimeIntegrity = {
   /** Entries that the quote covers. The others were not judged: they are to be asked for again, at best at once. */
   readonly certifiedEntries: number;
   readonly uncertifiedEntries: number;
+  /** Entries that the quote covers and that nobody judged, for lack of time: as long as there are some, nothing has passed. */
+  readonly unjudgedEntries: number;
   readonly violationCount: number;
-  /** To remember, with those below, if and only if there are no failures: the first entry not certified. */
+  /** To remember, with those below, if and only if there are no failures: the first entry not certified, or not judged. */
   readonly nextEntry: number;
   /** PCR 10 before `nextEntry`, in the quoted bank. */
   readonly runningPcr: Buffer;
@@ -100,32 +108,38 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
   const failures = new FailureList();
   let violationCount = 0;
   let startsWithBootAggregate = false;
+  /** The first that is not judged. */
+  let stop = Number.POSITIVE_INFINITY;
   const known = yield* knownFiles(policy, list);
-  const replay = yield* scanImaList(
-    {
-      list,
-      firstIndex: firstEntry,
-      bank,
-      quotedPcr,
-      runningPcr: isFull ? zeros : (evidence.runningPcr ?? zeros),
-      logHashAlgorithm: policy.logHashAlgorithm,
-      ...(evidence.extendMode && { extendMode: evidence.extendMode }),
+  const part: ImaListPart = {
+    list,
+    firstIndex: firstEntry,
+    bank,
+    quotedPcr,
+    runningPcr: isFull ? zeros : (evidence.runningPcr ?? zeros),
+    logHashAlgorithm: policy.logHashAlgorithm,
+    ...(evidence.extendMode && { extendMode: evidence.extendMode }),
+  };
+  const replay = yield* scanImaList(part, {
+    known,
+    file(index, path, hex) {
+      if (index > stop) return true;
+      if (index === 0) startsWithBootAggregate = path === BOOT_AGGREGATE;
+      return acceptsFile(path, hex, rules);
     },
-    {
-      known,
-      file(index, path, hex) {
-        if (index === 0) startsWithBootAggregate = path === BOOT_AGGREGATE;
-        return acceptsFile(path, hex, rules);
-      },
-      line(line) {
-        if (line.violation) violationCount++;
-        if (line.index === 0) {
-          startsWithBootAggregate = !line.violation && line.parsed.ok && line.parsed.value.path === BOOT_AGGREGATE;
-        }
-        failures.add(judgeLine(line, rules));
-      },
+    line(line) {
+      if (line.index > stop) return;
+      if (line.index > firstEntry && evidence.hasTime?.() === false) {
+        stop = line.index;
+        return;
+      }
+      if (line.violation) violationCount++;
+      if (line.index === 0) {
+        startsWithBootAggregate = !line.violation && line.parsed.ok && line.parsed.value.path === BOOT_AGGREGATE;
+      }
+      failures.add(judgeLine(line, rules));
     },
-  );
+  });
 
   countJudged(policy, list, replay.entryCount);
 
@@ -138,11 +152,12 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
   } else if (!makesProgress(isFull ? undefined : evidence.quoteProgress, quoteProgress)) {
     failures.add([{ kind: 'ima_quote_progress', ...quoteProgress }]);
   }
+  const judgedEntries = Math.min(certifiedEntries, stop - firstEntry);
   const devices = (deviceMapper?.judgeState() ?? []).map(
     (finding) => ({ kind: 'ima_device_mapper', ...finding }) as const,
   );
-  // A list that goes on beyond the quote may still bring what is missing.
-  const isWhole = replay.certifiedCount === replay.entryCount;
+  // A list that goes on beyond the quote, or that there was no time for, may still bring what is missing.
+  const isWhole = judgedEntries === replay.entryCount;
   if (isWhole) failures.add(devices);
   return {
     failures: explain(failures.first, { lines: () => nonBlankLines(list), firstEntry, policy }),
@@ -150,13 +165,15 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
     entryCount: replay.entryCount,
     certifiedEntries,
     uncertifiedEntries: replay.entryCount - certifiedEntries,
+    unjudgedEntries: certifiedEntries - judgedEntries,
     violationCount,
-    nextEntry: firstEntry + certifiedEntries,
-    runningPcr: replay.runningPcr,
-    quoteProgress,
+    nextEntry: firstEntry + judgedEntries,
+    runningPcr: judgedEntries < certifiedEntries ? yield* runningPcrAfter(part, judgedEntries) : replay.runningPcr,
+    // The next round begins behind the judged ones, and has to certify what is left of this list.
+    quoteProgress: { matched: judgedEntries, length: replay.entryCount },
     learnedKeyrings: keys.learned(),
     devices: deviceMapper?.state(),
-    unsettled: isWhole ? [] : devices,
+    unsettled: isWhole || judgedEntries < certifiedEntries ? [] : devices,
   };
 }
 

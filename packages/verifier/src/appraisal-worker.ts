@@ -1,31 +1,49 @@
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { Progress } from '@keylime/appraisal/progress';
 import { policyCache } from '@keylime/policies/policy-cache';
-import { answerEvidence, type BootRules } from './evidence-request.ts';
-import { judgeAnswer } from './judge.ts';
+import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
+import { answerEvidence, type BootRules, type EvidenceAnswer } from './evidence-request.ts';
+import { type BootUnjudged, judgeAnswer, timeFor } from './judge.ts';
 import { answerTasks } from './thread-tasks.ts';
+import type { Outcome } from './transition.ts';
 
-/** What a worker is asked; policies come as text, because a decoded one cannot cross over. */
+/** What a worker is asked. A policy is named, and comes as text where the worker does not have it: decoded ones cannot cross over. */
 export type AppraisalTask =
   | {
       readonly kind: 'answer';
       readonly body: Uint8Array;
       readonly expectation: Omit<Expectation, 'runtimePolicy'>;
-      readonly policyText: string;
       /** Of the policy that was looked at when it was loaded. */
       readonly policyChecksum: string;
+      readonly policyText?: string;
       readonly progress: Progress;
     }
   | { readonly kind: 'evidence'; readonly body: Uint8Array; readonly boot: BootRules };
 
-const policies = policyCache(8);
+/** What a worker says to an answer: also that it needs the text of the policy. */
+export type AnswerJudged = Outcome | BootUnjudged | { readonly kind: 'policy_wanted' };
 
-function run(task: AppraisalTask): unknown {
+/**
+ * After so long a list is left for the next round, so that other lists get their turn and no list is too long to be judged:
+ * what was judged is stored.
+ */
+const ROUND_MS = 5000;
+
+const policies = policyCache(16);
+
+function run(task: AppraisalTask): EvidenceAnswer | AnswerJudged {
   if (task.kind === 'evidence') return answerEvidence(task.body, policies, task.boot);
-  const policy = policies.decode(task.policyText);
+  const { body, expectation, policyChecksum, policyText, progress } = task;
+  const runtimePolicy = policies.find(policyChecksum) ?? (policyText && decode(policyText, policyChecksum));
+  if (!runtimePolicy) return { kind: 'policy_wanted' };
+  return judgeAnswer(body, { ...expectation, runtimePolicy }, progress, timeFor(ROUND_MS));
+}
+
+function decode(text: string, checksum: string): RuntimePolicy {
+  const policy = policies.decode(text);
   if (!policy.ok) throw new Error(`The runtime policy does not decode: ${policy.problem[0].message}`);
-  if (policy.value.checksum !== task.policyChecksum) throw new Error('The text of the runtime policy is another one.');
-  return judgeAnswer(task.body, { ...task.expectation, runtimePolicy: policy.value }, task.progress);
+  if (policy.value.checksum !== checksum) throw new Error('The text of the runtime policy is another one.');
+  return policy.value;
 }
 
 answerTasks(run);

@@ -6,7 +6,7 @@ import type { AppraisalTask } from './appraisal-worker.ts';
 import { type JudgeParts, judgeHereOrElsewhere } from './judge-elsewhere.ts';
 import { type ThreadPool, ThreadPoolError } from './thread-pool.ts';
 
-const policies = { findText: async () => '{}' };
+const policies = { findText: async () => 'TEXT' };
 /** What `appraise` reads of it throws: stands for a fault in our own code on some answer. */
 const broken = new Proxy({}, { get: () => assert.fail('broken') }) as Expectation;
 const expectation = { runtimePolicy: { checksum: 'c' } } as Expectation;
@@ -16,7 +16,8 @@ const progress = { nextEntry: 7 };
 
 type Trouble = ThreadPoolError['code'];
 const troubled = (code: Trouble) => () => Promise.reject(new ThreadPoolError(code, code));
-const poolOf = (run: () => Promise<unknown>) => ({ run, close: async () => {} }) as ThreadPool<AppraisalTask>;
+const poolOf = (run: (task: AppraisalTask) => Promise<unknown>) =>
+  ({ run, close: async () => {} }) as ThreadPool<AppraisalTask>;
 
 const judgeWith = (code: Trouble, changes: Partial<JudgeParts> = {}) =>
   judgeHereOrElsewhere({
@@ -29,38 +30,62 @@ const judgeWith = (code: Trouble, changes: Partial<JudgeParts> = {}) =>
 /** A thread that found an answer whose boot has to be judged first. */
 const bootUnjudged = poolOf(async () => ({ kind: 'boot_unjudged', question: { key: 'k' } as BootQuestion }));
 
-test('an answer on which our own code breaks is inconclusive, so that it cannot be repeated for ever', async () => {
-  const judge = judgeWith('pool_full');
-  const outcome = await judge(evidence, broken, progress);
-  assert.equal(outcome.kind, 'inconclusive');
+test('an answer on which our own code breaks is not judged, and the whole list is asked for again', async () => {
+  const here = await judgeWith('pool_full')(evidence, broken, progress);
+  assert.deepEqual([here.kind, 'progress' in here && here.progress.nextEntry], ['unjudged', 0]);
   const elsewhere = await judgeWith('task_failed')(large, expectation, progress);
-  assert.ok(elsewhere.kind === 'inconclusive');
-  assert.equal(elsewhere.progress.nextEntry, 0);
+  assert.deepEqual(elsewhere, { kind: 'unjudged', progress: { nextEntry: 0 }, reason: 'task_failed' });
 });
 
-test('an answer that takes too long to judge is none', async () => {
+test('[MUST] an answer that takes too long is one that was not judged, not one that did not come', async () => {
   const outcome = await judgeWith('task_timeout')(large, expectation, progress);
-  assert.equal(outcome.kind, 'unreachable');
+  assert.deepEqual(outcome, { kind: 'unjudged', progress, reason: 'task_timeout' });
 });
 
-test('a full queue is a fault of ours, not a verdict', async () => {
-  const judge = judgeWith('pool_full');
-  await assert.rejects(async () => judge(large, expectation, progress), { code: 'pool_full' });
+test('a full queue is no verdict: the answer is asked for again later', async () => {
+  assert.deepEqual(await judgeWith('pool_full')(large, expectation, progress), {
+    kind: 'postponed',
+    reason: 'pool_full',
+  });
 });
 
-test('a boot that no thread judged is no pass: asked again, or a fault of ours', async () => {
-  const judge = (code: Trouble) => judgeWith(code, { pool: bootUnjudged })(large, expectation, progress);
-  assert.equal((await judge('task_failed')).kind, 'inconclusive');
-  await assert.rejects(async () => judge('pool_full'), { code: 'pool_full' });
+test('a boot that no thread judged is no pass', async () => {
+  for (const [code, kind] of [
+    ['task_failed', 'unjudged'],
+    ['task_timeout', 'unjudged'],
+    ['pool_full', 'postponed'],
+  ] as const) {
+    assert.equal((await judgeWith(code, { pool: bootUnjudged })(large, expectation, progress)).kind, kind);
+  }
 });
 
 test('a verdict about another boot is none', async () => {
   const bootPolicies = { judge: async () => ({ key: 'another', failures: [] }) };
   const judge = judgeWith('task_failed', { pool: bootUnjudged, bootPolicies });
-  assert.equal((await judge(large, expectation, progress)).kind, 'inconclusive');
+  assert.equal((await judge(large, expectation, progress)).kind, 'unjudged');
+});
+
+test('the text of a policy is read and handed over only where a thread does not have it', async () => {
+  const tasks: AppraisalTask[] = [];
+  const known = new Set<string>();
+  const pool = poolOf(async (task) => {
+    assert.ok(task.kind === 'answer');
+    tasks.push(task);
+    if (task.policyText !== undefined) known.add(task.policyChecksum);
+    return known.has(task.policyChecksum) ? { kind: 'refused' } : { kind: 'policy_wanted' };
+  });
+  let reads = 0;
+  const findText = async () => `${++reads}`;
+  const judge = judgeWith('task_failed', { pool, policies: { findText } });
+  for (let round = 0; round < 3; round++) assert.equal((await judge(large, expectation, progress)).kind, 'refused');
+  const texts = tasks.map((task) => 'policyText' in task && task.policyText);
+  assert.deepEqual([reads, texts], [1, [false, '1', false, false]]);
 });
 
 test('a database that fails while an answer is judged is a fault of ours, not a verdict', async () => {
-  const judge = judgeWith('task_failed', { policies: { findText: () => Promise.reject(new Error('no database')) } });
+  const judge = judgeWith('task_failed', {
+    pool: poolOf(async () => ({ kind: 'policy_wanted' })),
+    policies: { findText: () => Promise.reject(new Error('no database')) },
+  });
   await assert.rejects(async () => judge(large, expectation, progress), /no database/);
 });

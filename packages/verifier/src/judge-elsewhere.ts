@@ -1,16 +1,18 @@
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { BootVerdict } from '@keylime/appraisal/boot-verdict';
 import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
-import type { AppraisalTask } from './appraisal-worker.ts';
+import type { AnswerJudged, AppraisalTask } from './appraisal-worker.ts';
 import type { Judge } from './attest.ts';
 import type { BootPolicies } from './boot-policies.ts';
-import { type BootUnjudged, judgeAnswer } from './judge.ts';
+import { type BootUnjudged, judgeAnswer, timeFor } from './judge.ts';
 import type { PolicyStore } from './policy-store.ts';
 import { type ThreadPool, ThreadPoolError } from './thread-pool.ts';
 import type { Outcome } from './transition.ts';
 
-/** Answers up to this size are judged where they arrive: a few milliseconds. */
+/** Answers up to this size are judged where they arrive: a few milliseconds, if all goes well. */
 const SMALL_BYTES = 512 * 1024;
+/** A list that takes longer, such as one of many signatures, is judged elsewhere after all. */
+const HERE_MS = 20;
 
 export type JudgeParts = {
   readonly pool: ThreadPool<AppraisalTask>;
@@ -19,25 +21,37 @@ export type JudgeParts = {
 };
 
 /**
- * Judges small answers at once and large ones in another thread, so that other agents do not wait for a long list; a boot
- * that was not judged yet is judged first, in a thread too.
+ * Judges small answers at once, and those that are large or take long in another thread, so that other agents do not wait for
+ * a long list; a boot that was not judged yet is judged first, in a thread too.
  */
 export function judgeHereOrElsewhere({ pool, policies, bootPolicies }: JudgeParts): Judge {
   async function judge(body: Buffer, expectation: Expectation, progress: Progress): Promise<Outcome | BootUnjudged> {
-    if (body.length <= SMALL_BYTES) {
-      try {
-        return judgeAnswer(body, expectation, progress);
-      } catch (error) {
-        return unjudged(error, progress);
-      }
+    if (body.length > SMALL_BYTES) return elsewhere(body, expectation, progress);
+    let outcome: Outcome | BootUnjudged;
+    try {
+      outcome = judgeAnswer(body, expectation, progress, timeFor(HERE_MS));
+    } catch (error) {
+      return unjudged(error, fromFirstEntry(progress));
     }
-    const { runtimePolicy, ...plain } = expectation;
-    const policyText = await policies.findText(runtimePolicy.checksum);
-    if (policyText === undefined) throw new Error('The runtime policy was changed while the answer was on its way.');
-    const { checksum: policyChecksum } = runtimePolicy;
-    const task = { kind: 'answer', body, expectation: plain, policyText, policyChecksum, progress } as const;
-    return orOutcome(pool.run(task), progress);
+    return outcome.kind === 'unfinished' ? elsewhere(body, expectation, progress) : outcome;
   }
+
+  async function elsewhere(
+    body: Buffer,
+    expectation: Expectation,
+    progress: Progress,
+  ): Promise<Outcome | BootUnjudged> {
+    const { runtimePolicy, ...plain } = expectation;
+    const { checksum: policyChecksum } = runtimePolicy;
+    const task = { kind: 'answer', body, expectation: plain, policyChecksum, progress } as const;
+    const first = await orOutcome(pool.run<AnswerJudged>(task), progress);
+    if (first.kind !== 'policy_wanted') return first;
+    const policyText = await policies.findText(policyChecksum);
+    if (policyText === undefined) throw new Error('The runtime policy was changed while the answer was on its way.');
+    const outcome = await orOutcome(pool.run<AnswerJudged>({ ...task, policyText }), progress);
+    return outcome.kind === 'policy_wanted' ? unjudged('the thread asked for the policy twice', progress) : outcome;
+  }
+
   return async (body, expectation, progress) => {
     const first = await judge(body, expectation, progress);
     if (first.kind !== 'boot_unjudged') return first;
@@ -53,11 +67,9 @@ async function orOutcome<T>(answer: Promise<T>, progress: Progress): Promise<T |
   try {
     return await answer;
   } catch (error) {
-    // A full queue is a fault of ours, and tried again; what a thread could not do is the answer's.
-    if (!(error instanceof ThreadPoolError) || error.code === 'pool_full') throw error;
-    // The agent made it so large: as if it had not answered in time.
-    if (error.code === 'task_timeout') return { kind: 'unreachable', reason: `judging its answer: ${error.message}` };
-    return unjudged(error, progress);
+    if (!(error instanceof ThreadPoolError)) throw error;
+    if (error.code === 'pool_full') return { kind: 'postponed', reason: error.message };
+    return unjudged(error, error.code === 'task_timeout' ? progress : fromFirstEntry(progress));
   }
 }
 
@@ -67,11 +79,11 @@ const withVerdict = (expectation: Expectation, verdict: BootVerdict): Expectatio
 });
 
 /**
- * An answer on which our own code broke is neither good nor bad, and must not be the way to stay unjudged: it is asked again,
- * and too many such rounds in a row are a failure.
+ * An answer that took too long or on which our own code broke is neither good nor bad, and must not be the way to stay
+ * unjudged: it is asked for again, and too many such rounds in a row are a failure.
  */
 const unjudged = (error: unknown, progress: Progress): Outcome => ({
-  kind: 'inconclusive',
-  progress: fromFirstEntry(progress),
-  reason: `the answer could not be judged: ${error instanceof Error ? error.message : error}`,
+  kind: 'unjudged',
+  progress,
+  reason: error instanceof Error ? error.message : String(error),
 });

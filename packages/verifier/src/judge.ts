@@ -4,6 +4,7 @@ import type { BootQuestion } from '@keylime/appraisal/boot-verdict';
 import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
 import { decodePullEvidence, isEvidence } from '@keylime/appraisal/evidence';
 import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
+import type { HasTime } from '@keylime/appraisal/runtime-integrity';
 import { isJsonObject, parseJsonWithin } from '@keylime/core/json';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import type { Outcome } from './transition.ts';
@@ -14,18 +15,25 @@ export const MOST_JSON_PARTS = 10_000;
 /** The evidence can be judged when the boot is: see `AttestationResult`. */
 export type BootUnjudged = { readonly kind: 'boot_unjudged'; readonly question: BootQuestion };
 
-/** What the body of an agent's answer to a quote request comes to. Pure, so that it can run in any thread. */
-export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress: Progress): Outcome | BootUnjudged {
+/** What the body of an agent's answer to a quote request comes to. Can run in any thread; `hasTime` as in `appraise`. */
+export function judgeAnswer(
+  body: Uint8Array,
+  expectation: Expectation,
+  progress: Progress,
+  hasTime: HasTime,
+): Outcome | BootUnjudged {
   const json = parseJsonWithin(MOST_JSON_PARTS, body);
   const evidence = decodePullEvidence(isJsonObject(json) ? json.results : undefined);
   if (!isEvidence(evidence)) {
     return { kind: 'contraindicated', events: [failureEvent(evidence)], progress: fromFirstEntry(progress) };
   }
-  const result = appraise(evidence, expectation, progress);
+  const result = appraise(evidence, expectation, progress, hasTime);
   const declared = declaredAlgorithms(evidence);
   switch (result.verdict) {
     case 'affirming':
       return { kind: 'affirming', progress: result.progress, declared, uncertifiedEntries: result.uncertifiedEntries };
+    case 'unfinished':
+      return { kind: 'unfinished', progress: result.progress, declared, unjudgedEntries: result.unjudgedEntries };
     case 'boot_unjudged':
       return { kind: 'boot_unjudged', question: result.question };
     case 'inconclusive':
@@ -36,4 +44,10 @@ export function judgeAnswer(body: Uint8Array, expectation: Expectation, progress
       return { kind: 'contraindicated', declared, events, moreEvents: moreFailures, progress: next };
     }
   }
+}
+
+/** Time for so many milliseconds from now on. */
+export function timeFor(ms: number): HasTime {
+  const until = performance.now() + ms;
+  return () => performance.now() < until;
 }

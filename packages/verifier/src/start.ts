@@ -1,4 +1,5 @@
 import type { Server as HttpsServer } from 'node:https';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
 import { bad, good } from '@keylime/core/parsed';
@@ -165,7 +166,12 @@ export async function startVerifier(
     closers.unshift(() => clients.close());
     usesOfTls.push(({ client }) => clients.changeCertificate(client));
     const script = new URL('./appraisal-worker.ts', import.meta.url);
-    const pool = openThreadPool<AppraisalTask>({ script, workers: 1, maxWaiting: 32, taskTimeoutMs: 60_000 });
+    const pool = openThreadPool<AppraisalTask>({
+      script,
+      workers: threadsFor(config.max_workers),
+      maxWaiting: 32,
+      taskTimeoutMs: 60_000,
+    });
     closers.unshift(() => pool.close());
     // Evidence of strangers never takes the place of an agent's.
     const publicPool = openThreadPool<AppraisalTask>({ script, workers: 1, maxWaiting: 8, taskTimeoutMs: 30_000 });
@@ -300,6 +306,10 @@ export async function startVerifier(
     throw error;
   }
 }
+
+/** Threads that judge answers which take long: at most so many, 0 for any number, and one processor is left for the rest. */
+const threadsFor = (most: number): number =>
+  Math.max(1, Math.min(availableParallelism() - 1, most === 0 ? Number.POSITIVE_INFINITY : most));
 
 /** Where the measured-boot policies are, and which is in force. */
 export const bootPolicySettings = (config: VerifierConfig): BootPolicySettings => ({

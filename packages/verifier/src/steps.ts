@@ -74,6 +74,15 @@ export function openSteps({ agents, channels, vault, signingKey, wakeNotifier, l
       const fields = { agent: agent.id };
       if (outcome.kind === 'inconclusive')
         log.info('The attestation was inconclusive', { ...fields, reason: outcome.reason });
+      if (outcome.kind === 'unfinished') {
+        const { progress, unjudgedEntries } = outcome;
+        const left = { next_entry: progress.nextEntry, entries_left: unjudgedEntries };
+        log.info('The measurement list is judged over several rounds', { ...fields, ...left });
+      }
+      if (outcome.kind === 'postponed')
+        log.warn('The answer was not judged yet, and is asked for again', { ...fields, reason: outcome.reason });
+      if (outcome.kind === 'unjudged')
+        log.error('The answer could not be judged', { ...fields, reason: outcome.reason });
       if (outcome.kind === 'unreachable') log.warn('The agent did not answer', { ...fields, reason: outcome.reason });
       if (outcome.kind === 'version_changed')
         log.info('The agent speaks another API version', { ...fields, version: outcome.version });
@@ -95,9 +104,9 @@ export function isAsked({ state, lastFailures }: Agent, severity: SeverityPolicy
     case 'getQuote':
     case 'provideV':
       return true;
-    case 'failed':
     case 'tenantFailed':
       return false;
+    case 'failed':
     case 'invalidQuote': {
       const highest = highestSeverity(severity);
       const stops = (event: FailureEvent) => !event.recoverable || severityOf(severity, event) >= highest;

@@ -126,6 +126,70 @@ test('an inconclusive round is neither pass nor fail, is asked again at once, an
   assert.equal(last.notification?.type, 'revocation');
 });
 
+const unfinished = (nextEntry: number): Outcome => ({
+  kind: 'unfinished',
+  progress: { nextEntry },
+  declared,
+  unjudgedEntries: 5,
+});
+
+test('[MUST] a round that did not reach the end of the list is no pass: what was judged is stored, and the rest asked for', () => {
+  const agent = { ...sampleAgent(), unreachableRounds: 2, inconclusiveRounds: 1, progress: { nextEntry: 3 } };
+  const { record, nextDelayMs, notification } = transition(agent, unfinished(9), settings, NOW);
+  assert.deepEqual([record.progress.nextEntry, record.lastReceivedQuote, record.unreachableRounds], [9, NOW, 0]);
+  for (const field of ['state', 'attestationCount', 'lastSuccessfulAttestation', 'inconclusiveRounds'] as const) {
+    assert.equal(record[field], agent[field], field);
+  }
+  assert.ok(nextDelayMs !== undefined && nextDelayMs < 100);
+  assert.equal(notification, undefined);
+});
+
+test('[MUST] an agent that sends its list from the start over and over, never to be judged to its end, fails', () => {
+  let agent: Agent = { ...sampleAgent(), progress: { nextEntry: 9 } };
+  for (let round = 0; round < 2; round++) {
+    agent = { ...agent, ...transition(agent, unfinished(5), settings, NOW).record };
+    assert.equal(agent.state, 'start');
+    agent = { ...agent, ...transition(agent, unfinished(9), settings, NOW).record };
+  }
+  const { record, nextDelayMs } = transition(agent, unfinished(9), settings, NOW);
+  assert.deepEqual([record.state, nextDelayMs], ['invalidQuote', undefined]);
+});
+
+test('an answer that nobody had time for changes nothing, and is asked for again', () => {
+  const agent = { ...sampleAgent(), unreachableRounds: 2, inconclusiveRounds: 2 };
+  for (let round = 0; round < 9; round++) {
+    const { record, nextDelayMs, notification } = transition(
+      agent,
+      { kind: 'postponed', reason: 'full' },
+      settings,
+      NOW,
+    );
+    assert.deepEqual([record, notification], [agent, undefined]);
+    assert.ok(nextDelayMs !== undefined && nextDelayMs >= 1000);
+  }
+});
+
+test('[MUST] an answer that could not be judged is retried with growing waits, and then a failure that revokes nothing', () => {
+  const broken: Outcome = { kind: 'unjudged', progress: { nextEntry: 0 }, reason: 'It took longer than 60000 ms.' };
+  let agent: Agent = { ...sampleAgent(), attestationCount: 1 };
+  for (const wait of [2000, 4000]) {
+    const { record, nextDelayMs } = transition(agent, broken, settings, NOW);
+    assert.deepEqual([record.state, nextDelayMs], ['start', wait]);
+    agent = { ...agent, ...record };
+  }
+  const { record, notification, nextDelayMs } = transition(agent, broken, settings, NOW);
+  assert.deepEqual([record.state, nextDelayMs], ['failed', undefined]);
+  assert.equal(notification?.type, 'comm_error');
+  assert.equal(record.lastEventId, 'internal.verifier.not_judged');
+  assert.match(String(record.lastFailures[0]?.context.message), /could not be judged in 3 rounds: It took longer/);
+  // Where an operator takes it lightly, the agent is asked on, and one verdict mends it.
+  const severity = { ...settings.severity, rules: [{ matches: () => true, label: 'info' }] };
+  const light = { ...settings, severity };
+  const failed = transition(agent, broken, light, NOW);
+  assert.deepEqual([failed.record.state, failed.nextDelayMs], ['failed', 2000]);
+  assert.equal(transition({ ...agent, ...failed.record }, passed, light, NOW).record.state, 'getQuote');
+});
+
 test('a refusal fails at once, without retries, and is notified if the agent passed before', () => {
   const outcome: Outcome = { kind: 'refused', event: event('internal.verifier.no_quote', false) };
   const { record, nextDelayMs, notification } = transition(sampleAgent(), outcome, settings, NOW);

@@ -17,6 +17,13 @@ export type Outcome =
       /** Entries that the list holds beyond the quote: they are asked for again at once. */
       readonly uncertifiedEntries: number;
     }
+  /** No verdict yet: entries that the quote covers wait to be judged, and are asked for again at once. */
+  | {
+      readonly kind: 'unfinished';
+      readonly progress: Progress;
+      readonly declared: AlgorithmNames;
+      readonly unjudgedEntries: number;
+    }
   | { readonly kind: 'inconclusive'; readonly progress: Progress; readonly reason: string }
   | {
       readonly kind: 'contraindicated';
@@ -27,6 +34,10 @@ export type Outcome =
       /** How many there are beyond `events`. */
       readonly moreEvents?: number;
     }
+  /** The agent answered, and this service could not judge it: it took too long, or broke. */
+  | { readonly kind: 'unjudged'; readonly progress: Progress; readonly reason: string }
+  /** The agent answered, and too many answers wait to be judged: nothing was found out. */
+  | { readonly kind: 'postponed'; readonly reason: string }
   /** Nobody answered, or the agent could not: connection errors, timeouts, HTTP 408, 500, 599. */
   | {
       readonly kind: 'unreachable';
@@ -61,8 +72,10 @@ export type Transition = {
 
 const MAX_STORED_FAILURES = 20;
 
-/** Wait before a list that was longer than its quote is asked for again. */
+/** Wait before a list that was longer than its quote, or than there was time for, is asked for again. */
 const CATCH_UP_MS = 20;
+/** Wait before an answer is asked for again that nobody had time for. */
+const POSTPONED_MS = 2000;
 
 /**
  * One step of the engine, without I/O: what an outcome makes of an agent's record.
@@ -70,7 +83,8 @@ const CATCH_UP_MS = 20;
  * - A failure that ends the checks, or of the highest severity, stops polling; a lesser one is recorded and the agent is
  *   asked again after the interval, and a later success returns it to `getQuote` with the worst severity kept.
  * - A notification is raised when the severity rises above the worst seen since enrolment or reactivation.
- * - Rounds that bring no verdict count: too many in a row are a failure, so that an agent can not evade by evasion.
+ * - Rounds that bring no verdict count: too many in a row are a failure, so that an agent can not evade by evasion. Rounds
+ *   that got on with a long list do not: they come to an end. Nor does one that this service put off for others.
  *
  * Source: 06 sections 1.3, 1.4, 3.4 of the reference, with its defects mended.
  */
@@ -105,6 +119,32 @@ export function transition(agent: Agent, outcome: Outcome, settings: EngineSetti
         { state: 'invalidQuote', notify: 'revocation', events: outcome.events, moreEvents: outcome.moreEvents ?? 0 },
         settings,
       );
+    case 'unfinished': {
+      const { progress, declared, unjudgedEntries } = outcome;
+      // [MUST] Who sends the list from its start over and over does not get on.
+      if (progress.nextEntry <= agent.progress.nextEntry) {
+        const reason = `the list was sent from its start again, ${unjudgedEntries} entries before its end`;
+        return transition(agent, { kind: 'inconclusive', progress, reason }, settings, nowSeconds);
+      }
+      const record = { ...agent, ...quotedAlgorithms(declared), lastReceivedQuote: nowSeconds, progress };
+      return {
+        record: { ...record, unreachableRounds: 0 },
+        nextDelayMs: Math.min(CATCH_UP_MS, settings.quoteIntervalMs),
+      };
+    }
+    case 'postponed':
+      return { record: agent, nextDelayMs: POSTPONED_MS };
+    case 'unjudged': {
+      const inconclusiveRounds = agent.inconclusiveRounds + 1;
+      const record = { ...agent, inconclusiveRounds, unreachableRounds: 0, progress: outcome.progress };
+      if (inconclusiveRounds <= settings.retry.maxRetries) {
+        return { record, nextDelayMs: retryDelayMs(settings.retry, inconclusiveRounds) };
+      }
+      // Nothing was found against the machine, so nothing is revoked: it is missed, as one that does not answer.
+      const message = `The answer of the agent could not be judged in ${inconclusiveRounds} rounds: ${outcome.reason}`;
+      const event = { eventId: 'internal.verifier.not_judged', recoverable: true, context: { message } };
+      return failed(record, { state: 'failed', notify: missed(agent), events: [event] }, settings);
+    }
     case 'inconclusive': {
       const inconclusiveRounds = agent.inconclusiveRounds + 1;
       const record = { ...agent, inconclusiveRounds, unreachableRounds: 0, progress: outcome.progress };

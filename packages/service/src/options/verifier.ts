@@ -50,7 +50,12 @@ export const verifierOptions = {
     true,
     'Bring the database to the newest schema at start. Off: refuse to start on an older one.',
   ),
-  max_workers: integer(16, 0, 1024, 'Most worker processes; 0 means as many as there are processors.'),
+  max_workers: integer(
+    16,
+    0,
+    1024,
+    'Most threads for answers that take long to judge; 0 for no limit. Never more than processors, less one, but one.',
+  ),
   exponential_backoff: boolean(true, 'Wait `retry_interval` to the power of the attempt before a retry.'),
   retry_interval: decimal(2, 0, 3600, 'Seconds before a retry (the base, with `exponential_backoff`).'),
   max_retries: integer(5, 0, 1000, 'Retries before an agent counts as not reachable.'),
