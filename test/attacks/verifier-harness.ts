@@ -34,8 +34,8 @@ export type AttackedVerifier = {
   readonly until: (id: string, condition: (status: AgentStatus) => boolean) => Promise<AgentStatus>;
   /** Outcomes of the rounds with this agent so far; of a verifier in this process only. */
   readonly outcomes: (id: string) => readonly string[];
-  /** Resolves when the database is asked the next question of this kind; of a verifier in this process only. */
-  readonly statement: (pattern: RegExp) => Promise<void>;
+  /** Resolves when the next answer is handed over to be judged in a thread; of a verifier in this process only. */
+  readonly handedOver: () => Promise<void>;
   readonly log: () => string;
   /** SIGKILL for a process; a verifier in this process stops. */
   readonly kill: () => Promise<void>;
@@ -156,7 +156,7 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
   const env = await writeFolder(folder, { ca, server, client }, options);
   const agents: LyingAgent[] = [];
   const outcomes = new Map<string, string[]>();
-  let listeners: { readonly pattern: RegExp; readonly resolve: () => void }[] = [];
+  let listeners: (() => void)[] = [];
   let log = '';
   const take = (text: string) => {
     log += text;
@@ -175,9 +175,9 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
     const sink = openLog({ name: 'keylime.verifier', level: 'info', destination: { write: take } });
     running = await startVerifier({ ...config, port: 0 }, loadCaConfig({ env }).config, sink, {
       onRound: (id, outcome) => outcomes.set(id, [...(outcomes.get(id) ?? []), outcome]),
-      onStatement: (sql) => {
-        for (const { pattern, resolve } of listeners) if (pattern.test(sql)) resolve();
-        listeners = listeners.filter(({ pattern }) => !pattern.test(sql));
+      onHandOver: () => {
+        for (const resolve of listeners) resolve();
+        listeners = [];
       },
     });
     port = running.address.port;
@@ -235,7 +235,7 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
       }
     },
     outcomes: (id) => outcomes.get(id) ?? [],
-    statement: (pattern) => new Promise((resolve) => listeners.push({ pattern, resolve })),
+    handedOver: () => new Promise((resolve) => listeners.push(resolve)),
     log: () => log,
     kill,
     start,
@@ -265,6 +265,7 @@ async function writeFolder(
     max_retries: '2',
     retry_interval: '0.05',
     exponential_backoff: 'False',
+    max_workers: '1',
     shutdown_drain_timeout: '1',
     enabled_revocation_notifications: '[]',
     ...settings,
@@ -455,13 +456,12 @@ export async function judgedLate(
   { agent, blocker, line, begin }: JudgedLate,
 ): Promise<void> {
   const answered = async (one: LyingAgent, list: (truth: string) => string, ask: () => Promise<unknown>) => {
-    // The policy is looked up for the other thread when the answer is there.
-    const read = verifier.statement(/from "runtime_policies" where "checksum"/);
+    const handedOver = verifier.handedOver();
     one.lie({
       results: (truth) => ({ ...truth, ima_measurement_list: list(String(truth.ima_measurement_list)) }),
     });
     await ask();
-    await read;
+    await handedOver;
     one.lie({ respond: () => {} });
   };
   await answered(

@@ -18,13 +18,15 @@ export type JudgeParts = {
   readonly pool: ThreadPool<AppraisalTask>;
   readonly policies: Pick<PolicyStore, 'findText'>;
   readonly bootPolicies: Pick<BootPolicies, 'judge'>;
+  /** Called when an answer is handed over to a thread. */
+  readonly onHandOver?: () => void;
 };
 
 /**
  * Judges small answers at once, and those that are large or take long in another thread, so that other agents do not wait for
  * a long list; a boot that was not judged yet is judged first, in a thread too.
  */
-export function judgeHereOrElsewhere({ pool, policies, bootPolicies }: JudgeParts): Judge {
+export function judgeHereOrElsewhere({ pool, policies, bootPolicies, onHandOver }: JudgeParts): Judge {
   async function judge(body: Buffer, expectation: Expectation, progress: Progress): Promise<Outcome | BootUnjudged> {
     if (body.length > SMALL_BYTES) return elsewhere(body, expectation, progress);
     let outcome: Outcome | BootUnjudged;
@@ -44,7 +46,9 @@ export function judgeHereOrElsewhere({ pool, policies, bootPolicies }: JudgePart
     const { runtimePolicy, ...plain } = expectation;
     const { checksum: policyChecksum } = runtimePolicy;
     const task = { kind: 'answer', body, expectation: plain, policyChecksum, progress } as const;
-    const first = await orOutcome(pool.run<AnswerJudged>(task), progress);
+    const answered = pool.run<AnswerJudged>(task);
+    onHandOver?.();
+    const first = await orOutcome(answered, progress);
     if (first.kind !== 'policy_wanted') return first;
     const policyText = await policies.findText(policyChecksum);
     if (policyText === undefined) throw new Error('The runtime policy was changed while the answer was on its way.');

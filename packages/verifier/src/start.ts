@@ -69,6 +69,8 @@ export type RunningVerifier = {
 export type StartOptions = {
   /** Called with every statement that the database runs. */
   readonly onStatement?: (sql: string) => void;
+  /** Called when an answer is handed over to be judged in a thread. */
+  readonly onHandOver?: () => void;
   /** Called after every round. */
   readonly onRound?: (agent: string, outcome: string, durationMs: number) => void;
 };
@@ -218,7 +220,12 @@ export async function startVerifier(
       policies,
       mbPolicies,
       connect,
-      judge: judgeHereOrElsewhere({ pool, policies: policyStore, bootPolicies }),
+      judge: judgeHereOrElsewhere({
+        pool,
+        policies: policyStore,
+        bootPolicies,
+        ...(options.onHandOver && { onHandOver: options.onHandOver }),
+      }),
       findRenewed: registrar.findRenewed,
       vault,
       settings: {
