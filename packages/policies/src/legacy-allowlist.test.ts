@@ -60,7 +60,7 @@ for (const [text, problem] of [
   ['nothing\n', /neither 'hashes' nor lines/],
   ['{}', /neither 'hashes' nor lines/],
   ['{"digests": {}}', /a runtime policy already/],
-  [`${SHA1.slice(1)} /x\n`, /does not match .* at digests\.\/x\.0/],
+  [`${SHA1} /x\n${SHA1.slice(1)} /y\n`, /line 2 does not begin with a digest/],
   ['{"hashes": {"/x": []}}', /should be non-empty/],
 ] as const) {
   test(`an allowlist is refused: ${text.trim() || 'nothing'}`, () => {
@@ -68,6 +68,19 @@ for (const [text, problem] of [
     assert.match(converted.ok ? 'accepted' : converted.problem, problem);
   });
 }
+
+test('comments of an allowlist are skipped, and said', () => {
+  const converted = convertAllowlist(`# made by hand\n${SHA1} /x\n`, { timestamp });
+  assert.deepEqual(converted.ok && converted.value.skipped, ['# made by hand']);
+});
+
+test('what a policy has besides stays, and an allowlist is not taken for one', () => {
+  const policy = { ...JSON.parse(EMPTY_RUNTIME_POLICY_TEXT), packages: { [SHA1]: 'a 1.0' } };
+  const converted = convertRuntimePolicy(JSON.stringify(policy), { timestamp, excludes: 'x' });
+  assert.deepEqual(converted.ok && converted.value.policy.packages, { [SHA1]: 'a 1.0' });
+  const allowlist = convertRuntimePolicy(JSON.stringify({ meta: {}, hashes: { '/x': [SHA1] } }), { timestamp });
+  assert.match(allowlist.ok ? 'accepted' : allowlist.problem, /has 'hashes', so it is an allowlist/);
+});
 
 test('an exclude list with a pattern that cannot be used is refused', () => {
   const converted = convertAllowlist(`${SHA1} /x\n`, { timestamp, excludes: '(a\n' });

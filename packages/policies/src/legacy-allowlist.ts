@@ -1,6 +1,6 @@
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
-import { decodeRuntimePolicy, EMPTY_RUNTIME_POLICY_TEXT } from './runtime-policy.ts';
+import { decodeRuntimePolicy, EMPTY_RUNTIME_POLICY_TEXT, isPolicyDigest } from './runtime-policy.ts';
 
 /** A runtime policy as a JSON object, its members in the usual order. It decodes. */
 export type RuntimePolicyJson = { readonly [key: string]: Json };
@@ -30,6 +30,7 @@ export function convertAllowlist(text: string, options: ConversionOptions): Pars
 export function convertRuntimePolicy(text: string, options: ConversionOptions): Parsed<Converted, string> {
   const json = parseJson(text);
   if (!isJsonObject(json)) return bad('it is not a JSON object');
+  if (Object.hasOwn(json, 'hashes')) return bad("it has 'hashes', so it is an allowlist and no policy");
   const version = isJsonObject(json.meta) && typeof json.meta.version === 'number' ? json.meta.version : 0;
   const meta = version < 1 ? { version: 1, generator: 2, timestamp: options.timestamp } : (json.meta ?? {});
   return finish({ ...json, meta }, options, []);
@@ -47,18 +48,20 @@ function convertLines(text: string, options: ConversionOptions): Parsed<Converte
   const digests = new Map<string, Set<string>>();
   const keyrings = new Map<string, Set<string>>();
   const skipped: string[] = [];
-  for (const line of text.split('\n')) {
+  for (const [index, line] of text.split('\n').entries()) {
     if (line.trim() === '') continue;
-    const [, digest, path] = /^\s*(\S+)\s+(\S.*?)\s*$/.exec(line) ?? [];
-    if (digest === undefined || path === undefined) {
+    const [, first, path] = /^\s*(\S+)\s+(\S.*?)\s*$/.exec(line) ?? [];
+    if (first === undefined || path === undefined || first.startsWith('#')) {
       skipped.push(line);
       continue;
     }
+    // Some tools put the algorithm in front, which a policy does not have.
+    const digest = first.replace(/^[a-z0-9_-]+:/, '');
+    if (!isPolicyDigest(digest)) return bad(`line ${index + 1} does not begin with a digest in lower-case hex: ${line.slice(0, 100)}`);
     const isKeyring = path.startsWith(KEYRING);
     const map = isKeyring ? keyrings : digests;
     const name = isKeyring ? path.slice(KEYRING.length) : path;
-    // Some tools put the algorithm in front, which a policy does not have.
-    map.set(name, (map.get(name) ?? new Set()).add(digest.replace(/^[a-z0-9_-]+:/, '')));
+    map.set(name, (map.get(name) ?? new Set()).add(digest));
   }
   if (digests.size + keyrings.size === 0) return bad("it has neither 'hashes' nor lines of a digest and a path");
   const meta = { version: 1, generator: 3, timestamp: options.timestamp };
@@ -75,7 +78,8 @@ function finish(
   skipped: readonly string[],
 ): Parsed<Converted, string> {
   const empty = parseJson(EMPTY_RUNTIME_POLICY_TEXT) as RuntimePolicyJson;
-  const policy: Record<string, Json> = {};
+  // Members of others, such as `packages`, stay where they were.
+  const policy: Record<string, Json> = { ...empty, ...json };
   for (const [name, absent] of Object.entries(empty)) {
     const value = json[name];
     // A legacy `ima` object may lack members.

@@ -201,14 +201,14 @@ class SchemaReader {
   }
 
   #digests(value: Json | undefined, path: Path, name: string): DigestList {
-    if (Array.isArray(value) && value.length === 1 && isDigest(value[0])) return value[0];
+    if (Array.isArray(value) && value.length === 1 && isPolicyDigest(value[0])) return value[0];
     const list = this.array(value, [...path, name]) ?? [];
     if (Array.isArray(value) && list.length === 0) this.#refuse([...path, name], '[] should be non-empty');
     return digestList(list.map((item, i) => this.#digest(item, path, name, i)));
   }
 
   #digest(value: Json, path: Path, name: string, i: number): string {
-    if (isDigest(value)) return value;
+    if (isPolicyDigest(value)) return value;
     if (this.string(value, [...path, name, i]) !== undefined) {
       this.#refuse([...path, name, i], `${shown(value)} does not match '^[0-9a-f]{40,128}$'`);
     }
@@ -255,7 +255,8 @@ class SchemaReader {
   }
 }
 
-const isDigest = (value: unknown): value is string => typeof value === 'string' && DIGEST.test(value);
+/** Whether a policy can hold it: lower-case hex of 20 to 64 bytes. */
+export const isPolicyDigest = (value: unknown): value is string => typeof value === 'string' && DIGEST.test(value);
 
 /** A value as validators of the existing services print it, cut short. */
 function shown(value: Json): string {
