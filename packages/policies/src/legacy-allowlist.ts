@@ -57,7 +57,8 @@ function convertLines(text: string, options: ConversionOptions): Parsed<Converte
     }
     // Some tools put the algorithm in front, which a policy does not have.
     const digest = first.replace(/^[a-z0-9_-]+:/, '');
-    if (!isPolicyDigest(digest)) return bad(`line ${index + 1} does not begin with a digest in lower-case hex: ${line.slice(0, 100)}`);
+    if (!isPolicyDigest(digest))
+      return bad(`line ${index + 1} does not begin with a digest in lower-case hex: ${line.slice(0, 100)}`);
     const isKeyring = path.startsWith(KEYRING);
     const map = isKeyring ? keyrings : digests;
     const name = isKeyring ? path.slice(KEYRING.length) : path;
