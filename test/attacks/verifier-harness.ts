@@ -16,7 +16,7 @@ import { revocationOptions } from '@keylime/service/options/verifier';
 import { type LyingAgent, type LyingAgentOptions, startLyingAgent } from '@keylime/testing/lying-agent';
 import { SIMULATED_BOOT_AGGREGATE } from '@keylime/testing/simulated-agent';
 import { type TestCa, type TestIdentity, testCa } from '@keylime/testing/test-certificates';
-import { type RunningVerifier, startVerifier } from '@keylime/verifier/start';
+import { type RunningVerifier, type StartOptions, startVerifier } from '@keylime/verifier/start';
 
 /** A verifier with the agents that attack it. Everything it says is asked for over its own API. */
 export type AttackedVerifier = {
@@ -144,6 +144,8 @@ export type VerifierOptions = {
   readonly env?: Readonly<Record<string, string>>;
   /** Issues its certificates; otherwise a CA of its own. */
   readonly ca?: TestCa;
+  /** As `StartOptions` say; of a verifier in this process only. */
+  readonly judging?: StartOptions['judging'];
 };
 
 /** Starts a verifier that asks twenty times a second and gives up soon. */
@@ -175,6 +177,7 @@ export async function startAttackedVerifier(options: VerifierOptions = {}): Prom
     const sink = openLog({ name: 'keylime.verifier', level: 'info', destination: { write: take } });
     running = await startVerifier({ ...config, port: 0 }, loadCaConfig({ env }).config, sink, {
       onRound: (id, outcome) => outcomes.set(id, [...(outcomes.get(id) ?? []), outcome]),
+      ...(options.judging && { judging: options.judging }),
       onHandOver: () => {
         for (const resolve of listeners) resolve();
         listeners = [];

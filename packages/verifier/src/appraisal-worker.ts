@@ -17,26 +17,22 @@ export type AppraisalTask =
       readonly policyChecksum: string;
       readonly policyText?: string;
       readonly progress: Progress;
+      /** After so long what is left of the list waits for the next round. */
+      readonly roundMs: number;
     }
   | { readonly kind: 'evidence'; readonly body: Uint8Array; readonly boot: BootRules };
 
 /** What a worker says to an answer: also that it needs the text of the policy. */
 export type AnswerJudged = Outcome | BootUnjudged | { readonly kind: 'policy_wanted' };
 
-/**
- * After so long a list is left for the next round, so that other lists get their turn and no list is too long to be judged:
- * what was judged is stored.
- */
-const ROUND_MS = 5000;
-
 const policies = policyCache(16);
 
 function run(task: AppraisalTask): EvidenceAnswer | AnswerJudged {
   if (task.kind === 'evidence') return answerEvidence(task.body, policies, task.boot);
-  const { body, expectation, policyChecksum, policyText, progress } = task;
+  const { body, expectation, policyChecksum, policyText, progress, roundMs } = task;
   const runtimePolicy = policies.find(policyChecksum) ?? (policyText && decode(policyText, policyChecksum));
   if (!runtimePolicy) return { kind: 'policy_wanted' };
-  return judgeAnswer(body, { ...expectation, runtimePolicy }, progress, timeFor(ROUND_MS));
+  return judgeAnswer(body, { ...expectation, runtimePolicy }, progress, timeFor(roundMs));
 }
 
 function decode(text: string, checksum: string): RuntimePolicy {

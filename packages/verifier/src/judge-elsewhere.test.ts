@@ -24,6 +24,7 @@ const judgeWith = (code: Trouble, changes: Partial<JudgeParts> = {}) =>
     pool: poolOf(troubled(code)),
     policies,
     bootPolicies: { judge: troubled(code) },
+    roundMs: 5000,
     ...changes,
   });
 

@@ -18,6 +18,8 @@ export type JudgeParts = {
   readonly pool: ThreadPool<AppraisalTask>;
   readonly policies: Pick<PolicyStore, 'findText'>;
   readonly bootPolicies: Pick<BootPolicies, 'judge'>;
+  /** For so long a thread judges one list before others get their turn. */
+  readonly roundMs: number;
   /** Called when an answer is handed over to a thread. */
   readonly onHandOver?: () => void;
 };
@@ -26,7 +28,7 @@ export type JudgeParts = {
  * Judges small answers at once, and those that are large or take long in another thread, so that other agents do not wait for
  * a long list; a boot that was not judged yet is judged first, in a thread too.
  */
-export function judgeHereOrElsewhere({ pool, policies, bootPolicies, onHandOver }: JudgeParts): Judge {
+export function judgeHereOrElsewhere({ pool, policies, bootPolicies, roundMs, onHandOver }: JudgeParts): Judge {
   async function judge(body: Buffer, expectation: Expectation, progress: Progress): Promise<Outcome | BootUnjudged> {
     if (body.length > SMALL_BYTES) return elsewhere(body, expectation, progress);
     let outcome: Outcome | BootUnjudged;
@@ -45,7 +47,7 @@ export function judgeHereOrElsewhere({ pool, policies, bootPolicies, onHandOver 
   ): Promise<Outcome | BootUnjudged> {
     const { runtimePolicy, ...plain } = expectation;
     const { checksum: policyChecksum } = runtimePolicy;
-    const task = { kind: 'answer', body, expectation: plain, policyChecksum, progress } as const;
+    const task = { kind: 'answer', body, expectation: plain, policyChecksum, progress, roundMs } as const;
     const answered = pool.run<AnswerJudged>(task);
     onHandOver?.();
     const first = await orOutcome(answered, progress);

@@ -69,11 +69,16 @@ export type RunningVerifier = {
 export type StartOptions = {
   /** Called with every statement that the database runs. */
   readonly onStatement?: (sql: string) => void;
+  /** Other times than ours for a thread with one answer: after `roundMs` the rest of the list waits, after `timeoutMs` it is given up. */
+  readonly judging?: { readonly roundMs: number; readonly timeoutMs: number };
   /** Called when an answer is handed over to be judged in a thread. */
   readonly onHandOver?: () => void;
   /** Called after every round. */
   readonly onRound?: (agent: string, outcome: string, durationMs: number) => void;
 };
+
+/** A list takes turns with others after a while, as long as it may be: what was judged of it is stored. */
+const JUDGING = { roundMs: 5000, timeoutMs: 60_000 };
 
 /** Folder of the keys that sign notifications, in the work directory. */
 const SIGNING_KEYS = 'revocation_keys';
@@ -168,11 +173,12 @@ export async function startVerifier(
     closers.unshift(() => clients.close());
     usesOfTls.push(({ client }) => clients.changeCertificate(client));
     const script = new URL('./appraisal-worker.ts', import.meta.url);
+    const { judging = JUDGING } = options;
     const pool = openThreadPool<AppraisalTask>({
       script,
       workers: threadsFor(config.max_workers),
       maxWaiting: 32,
-      taskTimeoutMs: 60_000,
+      taskTimeoutMs: judging.timeoutMs,
     });
     closers.unshift(() => pool.close());
     // Evidence of strangers never takes the place of an agent's.
@@ -224,6 +230,7 @@ export async function startVerifier(
         pool,
         policies: policyStore,
         bootPolicies,
+        roundMs: judging.roundMs,
         ...(options.onHandOver && { onHandOver: options.onHandOver }),
       }),
       findRenewed: registrar.findRenewed,

@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { type TestContext, test } from 'node:test';
+import { digest } from '@keylime/core/digest';
+import { encodeKeyring } from '@keylime/ima/keyring';
+import { computedKeyId } from '@keylime/ima/public-key';
+import { signatureBlob } from '@keylime/ima/signing-key.fixture';
+import type { LyingAgent } from '@keylime/testing/lying-agent';
+import { type KernelRecord, measure, recorded } from './ima-records.ts';
+import {
+  type AttackedVerifier,
+  FAILED,
+  INVALID_QUOTE,
+  longestHoldDuring,
+  startAttackedVerifier,
+  type VerifierOptions,
+} from './verifier-harness.ts';
+
+/*
+ * A signature takes a hundred times as long to judge as a digest. A machine with thousands of them, honest or not, keeps no
+ * other machine waiting, is judged to the end of its list, and is no pass before that.
+ */
+type Signer = { readonly privateKey: KeyObject; readonly publicKey: KeyObject; readonly keyId: number };
+
+function signer(namedCurve: string): Signer {
+  const pair = generateKeyPairSync('ec', { namedCurve });
+  return { ...pair, keyId: computedKeyId(pair.publicKey) };
+}
+
+/** A file whose content is its path, signed as `evmctl` does: what is signed is the SHA-256 of the content. */
+function signedFile({ privateKey, keyId }: Signer, path: string, content = path): KernelRecord {
+  const signature = sign('sha256', Buffer.from(content), privateKey);
+  const blob = signatureBlob({ type: 3, version: 2, hashId: 4, keyId }, signature);
+  return recorded(
+    `ima-sig sha256:${digest('sha256', Buffer.from(path)).toString('hex')} ${path} ${blob.toString('hex')}`,
+  );
+}
+
+const signedFiles = (by: Signer, count: number): readonly KernelRecord[] =>
+  Array.from({ length: count }, (_, i) => signedFile(by, `/opt/signed-${i}`));
+
+const trusting = ({ publicKey: key, keyId }: Signer) => ({
+  ima_sign_verification_keys: JSON.stringify(encodeKeyring([{ key, keyId }])),
+});
+
+async function started(t: TestContext, options: VerifierOptions = {}): Promise<AttackedVerifier> {
+  const verifier = await startAttackedVerifier(options);
+  t.after(() => verifier.stop());
+  return verifier;
+}
+
+async function enrolled(verifier: AttackedVerifier, id: string, by?: Signer): Promise<LyingAgent> {
+  const agent = await verifier.agent(id);
+  await verifier.enrol(agent, by && trusting(by));
+  await verifier.until(id, ({ attestation_count }) => attestation_count > 0);
+  return agent;
+}
+
+test('[MUST] a list of a thousand signatures does not hold up the verifier, and others are attested meanwhile', async (t) => {
+  const by = signer('secp521r1');
+  const records = signedFiles(by, 1000);
+  assert.ok(
+    records.reduce((bytes, { line }) => bytes + line.length, 0) < 500_000,
+    'an answer as they are judged at once',
+  );
+  const verifier = await started(t);
+  const other = await enrolled(verifier, 'other');
+  const agent = await enrolled(verifier, 'signed', by);
+  const { attestation_count: count } = await verifier.status(agent.id);
+  const before = other.asked.length;
+  const hold = await longestHoldDuring(async () => {
+    measure(agent, ...records);
+    await verifier.until(
+      agent.id,
+      (status) => status.attestation_count > count + 2 || status.operational_state >= FAILED,
+    );
+  });
+  assert.equal((await verifier.status(agent.id)).attestation_status, 'PASS');
+  assert.ok(
+    agent.asked.some(({ entry }) => entry > 1000),
+    'the list was judged to its end',
+  );
+  assert.ok(other.asked.length - before >= 5, `the other was asked ${other.asked.length - before} times`);
+  assert.ok(hold < 200, `held for ${hold} ms`);
+});
+
+test('[MUST] a list that takes too long for one round is judged over several, and none but the last is a pass', async (t) => {
+  const by = signer('prime256v1');
+  const verifier = await started(t, { judging: { roundMs: 100, timeoutMs: 60_000 } });
+  const agent = await enrolled(verifier, 'long', by);
+  const { attestation_count: count } = await verifier.status(agent.id);
+  const [asked, rounds] = [agent.asked.length, verifier.outcomes(agent.id).length];
+  measure(agent, ...signedFiles(by, 3000));
+  await verifier.until(
+    agent.id,
+    (status) => status.attestation_count > count + 1 || status.operational_state >= FAILED,
+  );
+  const outcomes = verifier.outcomes(agent.id).slice(rounds);
+  const [first, last] = [outcomes.indexOf('unfinished'), outcomes.lastIndexOf('unfinished')];
+  assert.ok(first !== -1 && last - first >= 2, `rounds: ${outcomes}`);
+  assert.ok(outcomes.slice(first, last).every((outcome) => outcome === 'unfinished'));
+  assert.equal(outcomes[last + 1], 'affirming');
+  const entries = new Set(agent.asked.slice(asked).map(({ entry }) => entry));
+  assert.deepEqual(
+    [...entries],
+    [...entries].sort((a, b) => a - b),
+    'each round goes on where the last one ended',
+  );
+  assert.ok(entries.has(3001));
+});
+
+test('[MUST] a forged signature behind thousands of good ones fails', async (t) => {
+  const by = signer('prime256v1');
+  const verifier = await started(t, { judging: { roundMs: 100, timeoutMs: 60_000 } });
+  const agent = await enrolled(verifier, 'forged', by);
+  measure(agent, ...signedFiles(by, 3000), signedFile(by, '/opt/evil', 'something else'));
+  const status = await verifier.until(agent.id, ({ operational_state }) => operational_state >= FAILED);
+  assert.deepEqual(
+    [status.operational_state, status.last_event_id],
+    [INVALID_QUOTE, 'ima.validation.ima-ng.not_in_allowlist'],
+  );
+  assert.match(String(status.last_failures[0]?.context.message), /\/opt\/evil/);
+  assert.ok(verifier.outcomes(agent.id).includes('unfinished'));
+});
+
+test('[MUST] an answer that no thread judges in time is a failure by that name, whatever its size, and no quote is called false', async (t) => {
+  const by = signer('prime256v1');
+  const verifier = await started(t, { judging: { roundMs: 60_000, timeoutMs: 20 } });
+  const agent = await enrolled(verifier, 'slow', by);
+  measure(agent, ...signedFiles(by, 3000));
+  const status = await verifier.until(agent.id, ({ operational_state }) => operational_state >= FAILED);
+  assert.deepEqual([status.operational_state, status.attestation_status], [FAILED, 'FAIL']);
+  assert.equal(status.last_event_id, 'internal.verifier.not_judged');
+  assert.match(
+    String(status.last_failures[0]?.context.message),
+    /^The answer of the agent could not be judged in 3 rounds: It took longer than 20 ms/,
+  );
+});
