@@ -78,16 +78,27 @@ const lines: readonly (readonly [what: string, line: string])[] = [
   ['a key of DSA', `10 ${H} ima-buf ${bufferDigest(DSA_KEY)} .ima ${DSA_KEY.toString('hex')}\n`],
   ['a key on Curve25519', `10 ${H} ima-buf ${bufferDigest(X25519_KEY)} .ima ${X25519_KEY.toString('hex')}\n`],
   ['a buffer of half a megabyte', `10 ${H} ima-buf ${D} name ${'00'.repeat(500_000)}\n`],
+  [
+    'a signature of metadata of half a megabyte',
+    `10 ${H} evm-sig ${D} /a ${'05'.repeat(500_000)} security.ima 01000000 00 1 1 1\n`,
+  ],
+  ['a format that no kernel has', `10 ${H} d-ng|n-ng|buf ${D} /a 00\n`],
   ['user ids beyond all', `10 ${H} evm-sig ${D} /a 05 security.ima 01000000 00 99999999999 1 1\n`],
   ['nothing but a line of another kind', 'X'.repeat(100_000)],
 ];
 
 for (const [n, [what, line]] of lines.entries()) {
-  test(`[MUST] a line with ${what} is a failure of the list`, async () => {
+  // In the first list that is judged, and in a part of one: the index is the same.
+  const isPart = n % 2 === 1;
+  test(`[MUST] a line with ${what} is a failure of the list${isPart ? ', which was judged up to it' : ''}`, async () => {
     const agent = await verifier.agent(`input-${n}`);
+    if (isPart) {
+      await verifier.enrol(agent);
+      await verifier.until(agent.id, ({ attestation_count }) => attestation_count > 0);
+    }
     agent.lie({});
     agent.machine.append(withRightHash(line), Buffer.alloc(32, n));
-    await verifier.enrol(agent);
+    if (!isPart) await verifier.enrol(agent);
     const status = await verifier.until(agent.id, ({ operational_state }) => operational_state > GET_QUOTE);
     assert.equal(status.operational_state, INVALID_QUOTE);
     assert.match(status.last_event_id ?? '', /^ima\./, JSON.stringify(status.last_failures));
