@@ -199,7 +199,7 @@ test('[MUST] revocations over NATS come once, also those of the time when the ag
   const server = await startNatsServer();
   t.after(() => server.stop());
   const nats = await connectNats({
-    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'verifier', credentials: undefined },
+    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'verifier', login: undefined },
     tls: { trustedCas: [] },
   });
   t.after(() => nats.close());

@@ -66,7 +66,7 @@ test('[MUST] a push agent acts upon revocations over NATS, also upon those of th
   const server = await startNatsServer();
   t.after(() => server.stop());
   const nats = await connectNats({
-    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'verifier', credentials: undefined },
+    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'verifier', login: undefined },
     tls: { trustedCas: [] },
   });
   t.after(() => nats.close());

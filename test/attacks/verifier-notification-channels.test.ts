@@ -80,7 +80,7 @@ async function stored(server: NatsServer, secured?: { readonly ca: TestCa; reado
   const client = await connectNats({
     servers: [`${secured ? 'tls' : 'nats'}://127.0.0.1:${server.port}`],
     name: 'test',
-    credentials: undefined,
+    login: undefined,
     tls: { trustedCas: [secured?.ca.certPem ?? ''], certificate: secured?.admin ?? { certPem: '', keyPem: '' } },
   });
   try {
@@ -152,7 +152,7 @@ test('an agent that takes revocations from NATS acts upon what the verifier sign
   });
   t.after(() => revocations.close());
   const connection = async () => ({
-    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'agent', credentials: undefined, tls: { trustedCas: [] } },
+    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'agent', login: undefined, tls: { trustedCas: [] } },
   });
   const names = { stream: 'keylime_revocations', subject: 'keylime.revocations', agentId: 'agent' };
   const consuming = consumeRevocations({ ...names, connection }, revocations, sink);

@@ -12,7 +12,7 @@ const SUBJECT = 'keylime.revocations';
 const connection = ({ port }: NatsServer): NatsSettings => ({
   servers: [`nats://127.0.0.1:${port}`],
   name: 'test',
-  credentials: undefined,
+  login: undefined,
   tls: { trustedCas: [] },
 });
 

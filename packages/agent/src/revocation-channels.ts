@@ -3,6 +3,8 @@ import path from 'node:path';
 import type { AgentId } from '@keylime/core/agent-id';
 import type { AgentConfig } from '@keylime/service/config';
 import type { Log } from '@keylime/service/log';
+import type { NatsTls } from '@keylime/service/nats-connection';
+import { readNatsLogin } from '@keylime/service/nats-login';
 import type { BuiltInAction } from './built-in-actions.ts';
 import type { NatsSubscription } from './nats-revocations.ts';
 import { UNZIPPED } from './payload-files.ts';
@@ -68,15 +70,33 @@ export async function openSubscriptions(
 }
 
 function natsSubscription(config: AgentConfig, agentId: AgentId): NatsSubscription {
+  const login = {
+    credentialsFile: config.revocation_nats_credentials,
+    user: config.revocation_nats_user,
+    password: config.revocation_nats_password,
+    token: config.revocation_nats_token,
+  };
   return {
     agentId,
     stream: config.revocation_nats_stream,
     subject: config.revocation_nats_subject,
+    // All files are read anew: a payload may bring some of them.
     connection: async () => ({
       servers: config.revocation_nats_url,
       name: `keylime agent ${agentId}`,
-      credentials: config.revocation_nats_credentials && (await readFile(config.revocation_nats_credentials, 'utf8')),
-      tls: { trustedCas: await Promise.all(config.revocation_nats_ca.map((file) => readFile(file, 'utf8'))) },
+      login: await readNatsLogin(login),
+      tls: {
+        trustedCas: await Promise.all(config.revocation_nats_ca.map((file) => readFile(file, 'utf8'))),
+        ...(await clientCertificate(config)),
+      },
     }),
   };
+}
+
+/** What a `tls://` server is shown, if the settings name something. */
+async function clientCertificate(config: AgentConfig): Promise<Pick<NatsTls, 'certificate'>> {
+  const { revocation_nats_client_cert: certFile, revocation_nats_client_key: keyFile } = config;
+  if (certFile === undefined || keyFile === undefined) return {};
+  const [certPem, keyPem] = [await readFile(certFile, 'utf8'), await readFile(keyFile, 'utf8')];
+  return { certificate: { certPem, keyPem, passphrase: config.revocation_nats_client_key_password || undefined } };
 }

@@ -192,6 +192,30 @@ test('NATS servers are URLs, and lists of files are below keylime_dir', (t) => {
   assert.equal(config.revocation_nats_credentials, undefined);
 });
 
+test('[MUST] NATS gets one login that is whole, and none that is secret itself in the clear', (t) => {
+  const refused = (server: string, text: string) =>
+    refusal(() => load(t, { 'etc/agent.conf': `[agent]\nrevocation_nats_url = ["${server}"]\n${text}\n` }));
+  const user = 'revocation_nats_user = "u"\nrevocation_nats_password = "hush"';
+  const token = 'revocation_nats_token = "hush"';
+  for (const [server, text, problem] of [
+    ['nats://10.0.0.1', user, /nats:\/\/10\.0\.0\.1 would get a password or token in the clear/],
+    ['nats://localhost.example', token, /in the clear/],
+    ['tls://host', `${user}\n${token}`, /only one of revocation_nats_user, revocation_nats_token/],
+    ['tls://host', `revocation_nats_credentials = "c"\n${token}`, /only one of/],
+    ['tls://host', 'revocation_nats_user = "u"', /go together/],
+    ['tls://host', 'revocation_nats_password = "hush"', /go together/],
+    ['tls://host', 'revocation_nats_client_cert = "c"', /revocation_nats_client_key go together/],
+  ] as const) {
+    const said = refused(server, text);
+    assert.match(said, problem);
+    assert.doesNotMatch(said, /hush/);
+  }
+  for (const server of ['tls://host', 'nats://127.0.0.1:4222', 'nats://[::1]', 'nats://localhost']) {
+    const text = `[agent]\nrevocation_nats_url = ["${server}"]\n${user}\n`;
+    assert.equal(load(t, { 'etc/agent.conf': text }).config.revocation_nats_password, 'hush');
+  }
+});
+
 test('run_as has a default for root only', (t) => {
   assert.equal(load(t, {}, {}, true).config.run_as, 'keylime:tss');
   assert.equal(load(t, {}, {}, false).config.run_as, '');

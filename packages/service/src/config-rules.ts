@@ -54,7 +54,15 @@ export function verifierProblems(
       text: 'enabled_revocation_notifications has nats, but nats_url is empty: nobody would be told',
     });
   }
-  problems.push(...natsProblems('revocations', 'nats_url', revocations.nats_url));
+  problems.push(
+    ...natsProblems('revocations', 'nats_', {
+      url: revocations.nats_url,
+      credentials: revocations.nats_credentials,
+      user: revocations.nats_user,
+      password: revocations.nats_password,
+      token: revocations.nats_token,
+    }),
+  );
   if (url === '' && revocations.enabled_revocation_notifications.includes('webhook')) {
     problems.push({
       section: 'revocations',
@@ -95,7 +103,22 @@ export function agentProblems(agent: Settings<typeof agentOptions>): Problems {
     if (!agent.enable_revocation_notifications || agent[option] !== '') continue;
     problems.push({ section: 'agent', option, text: `'enable_revocation_notifications' needs ${option}` });
   }
-  problems.push(...natsProblems('agent', 'revocation_nats_url', agent.revocation_nats_url));
+  problems.push(
+    ...natsProblems('agent', 'revocation_nats_', {
+      url: agent.revocation_nats_url,
+      credentials: agent.revocation_nats_credentials ?? '',
+      user: agent.revocation_nats_user,
+      password: agent.revocation_nats_password,
+      token: agent.revocation_nats_token,
+    }),
+  );
+  if ((agent.revocation_nats_client_cert === undefined) !== (agent.revocation_nats_client_key === undefined)) {
+    problems.push({
+      section: 'agent',
+      option: 'revocation_nats_client_cert',
+      text: 'revocation_nats_client_cert and revocation_nats_client_key go together',
+    });
+  }
   return problems;
 }
 
@@ -116,14 +139,37 @@ function pushProblems(agent: Settings<typeof agentOptions>) {
   return problems;
 }
 
-const natsProblems = (section: string, option: string, servers: readonly string[]) =>
-  servers
+type Nats = {
+  readonly url: readonly string[];
+  readonly credentials: string;
+  readonly user: string;
+  readonly password: string;
+  readonly token: string;
+};
+
+/** `prefix` is what the names of the options begin with. What is secret itself must not travel in the clear. */
+function natsProblems(section: string, prefix: string, { url, credentials, user, password, token }: Nats) {
+  const problems = url
     .filter((server) => !/^(nats|tls):\/\/[^\s@]+$/.test(server) || !URL.canParse(server))
     .map((server) => ({
       section,
-      option,
-      text: `${option}: ${withoutPassword(server)} is no nats:// or tls:// URL without a password`,
+      option: `${prefix}url`,
+      text: `${prefix}url: ${withoutPassword(server)} is no nats:// or tls:// URL without a password`,
     }));
+  const problem = (option: string, text: string) => problems.push({ section, option: `${prefix}${option}`, text });
+  const ways = { credentials, user, token };
+  const used = Object.entries(ways).flatMap(([name, value]) => (value === '' ? [] : [`${prefix}${name}`]));
+  if (used.length > 1) problem('credentials', `only one of ${used.join(', ')} can be used`);
+  if ((user === '') !== (password === '')) problem('user', `${prefix}user and ${prefix}password go together`);
+  const clear = url.find((server) => server.startsWith('nats:') && !isLoopback(server));
+  if (clear !== undefined && (password !== '' || token !== '')) {
+    problem('url', `${clear} would get a password or token in the clear: use tls://, or ${prefix}credentials`);
+  }
+  return problems;
+}
+
+const isLoopback = (server: string): boolean =>
+  /^(localhost|127(\.\d+){3}|\[::1\])$/.test(URL.parse(server)?.hostname ?? '');
 
 const withoutPassword = (url: string) => url.replace(/\/\/.*@/, '//***@');
 

@@ -211,6 +211,8 @@ test('settings that would silently switch a check off are refused', (t) => {
     ['[revocations]\nenabled_revocation_notifications = ["webhook"]', /webhook_url is empty/],
     ['[revocations]\nenabled_revocation_notifications = ["agents"]', /"agents" is not one of .*did you mean "agent"/],
     ['[revocations]\nenabled_revocation_notifications = ["nats"]', /nats_url is empty/],
+    ['[revocations]\nnats_url = ["nats://host"]\nnats_token = hush', /nats:\/\/host would get a .* in the clear/],
+    ['[revocations]\nnats_url = ["tls://host"]\nnats_user = u', /nats_user and nats_password go together/],
     ['[revocations]\nnats_url = ["http://host"]', /http:\/\/host is no nats:\/\/ or tls:\/\/ URL/],
     [
       '[revocations]\nnats_url = ["tls://me:secret@host"]',

@@ -22,14 +22,21 @@ export type NatsServerTls = { readonly certPem: string; readonly keyPem: string;
  * to install, if there is none: a test must not pass for want of it.
  */
 export async function startNatsServer(
-  options: { readonly tls?: NatsServerTls; readonly waits?: boolean } = {},
+  options: {
+    readonly tls?: NatsServerTls;
+    readonly waits?: boolean;
+    /** More of its configuration file: who may do what. */
+    readonly config?: string;
+  } = {},
 ): Promise<NatsServer> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'keylime-nats-'));
   const port = await freePort();
   const tls = options.tls === undefined ? [] : tlsArguments(folder, options.tls);
+  const configFile = path.join(folder, 'nats.conf');
+  writeFileSync(configFile, options.config ?? '', { mode: 0o600 });
   let server: ChildProcess | undefined;
   const resume = async () => {
-    const command = ['-a', '127.0.0.1', '-p', String(port), '-js', '-sd', folder, ...tls];
+    const command = ['-c', configFile, '-a', '127.0.0.1', '-p', String(port), '-js', '-sd', folder, ...tls];
     const env = { PATH: `${process.env.PATH}:/usr/sbin` };
     server = spawn('nats-server', command, { env, stdio: ['ignore', 'ignore', 'pipe'] });
     await ready(server);

@@ -42,6 +42,13 @@ const fileOrNone = (name: string, doc: string): Option<string | undefined> =>
     },
   );
 
+/** A file that only the operator can name. */
+const namedFile = (doc: string): Option<string | undefined> =>
+  custom('path', '', doc, (raw, { workDir }) => {
+    const value = strip(raw);
+    return good(value === '' ? undefined : path.resolve(workDir, value));
+  });
+
 const files = (name: string, doc: string): Option<readonly [string, ...string[]]> =>
   custom(
     'list of paths',
@@ -233,12 +240,21 @@ export const agentOptions = {
   ),
   revocation_nats_subject: text('keylime.revocations', 'Subject below which the verifier publishes them.'),
   revocation_nats_stream: text('keylime_revocations', 'JetStream stream that keeps them.'),
-  revocation_nats_credentials: custom(
-    'path',
-    '',
-    'File with NATS credentials (`.creds`); empty for none, relative means below `keylime_dir`.',
-    (raw, { workDir }) => good(strip(raw) === '' ? undefined : path.resolve(workDir, strip(raw))),
+  revocation_nats_credentials: namedFile(
+    'File with NATS credentials: `.creds`, or the seed of a user NKey; empty for none, relative means below `keylime_dir`.',
   ),
+  revocation_nats_user: text('', 'User that NATS knows the agent by, with `revocation_nats_password`.'),
+  revocation_nats_password: secret(
+    'Password of `revocation_nats_user`; not for servers that are reached in the clear.',
+  ),
+  revocation_nats_token: secret(
+    'Token that NATS lets the agent in with; not for servers that are reached in the clear.',
+  ),
+  revocation_nats_client_cert: namedFile(
+    'Certificate that `tls://` servers are shown, such as the one of the payload (`secure/unzipped/ID-cert.crt`); empty for none, relative means below `keylime_dir`.',
+  ),
+  revocation_nats_client_key: namedFile('Private key of `revocation_nats_client_cert`.'),
+  revocation_nats_client_key_password: secret('Password of `revocation_nats_client_key`.'),
   revocation_nats_ca: files('cv_ca/cacert.crt', 'CA certificates that `tls://` servers must have one of.'),
   enable_revocation_notifications: boolean(false, 'Listen for revocations over ZeroMQ.'),
   revocation_notification_ip: text('127.0.0.1', 'Address of the ZeroMQ publisher.'),

@@ -158,7 +158,13 @@ export const revocationOptions = {
   ),
   nats_subject: text('keylime.revocations', 'Notifications go to this subject, `.` and their type.'),
   nats_stream: text('keylime_revocations', 'JetStream stream that keeps them, made if there is none of this name.'),
-  nats_credentials: text('', 'File with NATS credentials (`.creds`), relative to the work directory; empty for none.'),
+  nats_credentials: text(
+    '',
+    'File with NATS credentials: `.creds`, or the seed of a user NKey, relative to the work directory; empty for none.',
+  ),
+  nats_user: text('', 'User that NATS knows the verifier by, with `nats_password`.'),
+  nats_password: secret('Password of `nats_user`; not for servers that are reached in the clear.'),
+  nats_token: secret('Token that NATS lets the verifier in with; not for servers that are reached in the clear.'),
   revoke_certificates: choice(
     ['auto', 'off'],
     'auto',

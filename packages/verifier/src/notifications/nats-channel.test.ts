@@ -9,7 +9,7 @@ import type { Delivery } from './outbox.ts';
 const connection = ({ port }: NatsServer): NatsSettings => ({
   servers: [`nats://127.0.0.1:${port}`],
   name: 'test',
-  credentials: undefined,
+  login: undefined,
   tls: { trustedCas: [] },
 });
 

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { getCACertificates } from 'node:tls';
 import { caOptionsOf } from '@keylime/pki/ca-options';
@@ -7,6 +6,7 @@ import type { CaConfig, VerifierConfig } from '@keylime/service/config';
 import { openServerClient } from '@keylime/service/http-client';
 import type { Log } from '@keylime/service/log';
 import type { NatsSettings } from '@keylime/service/nats-connection';
+import { readNatsLogin } from '@keylime/service/nats-login';
 import { replaceableClient } from '@keylime/service/replaceable-client';
 import type { Kysely } from 'kysely';
 import type { GroupWrite } from '../agent-store.ts';
@@ -177,16 +177,22 @@ function openWebhook(url: URL, { config, material, usesOfTls, log }: Notificatio
 }
 
 function natsConnection({ config, material, usesOfTls }: NotificationsParts): () => Promise<NatsSettings> {
-  const { nats_url: servers, nats_credentials: file } = config.revocations;
+  const { revocations, workDir } = config;
+  const login = {
+    credentialsFile:
+      revocations.nats_credentials === '' ? undefined : path.resolve(workDir, revocations.nats_credentials),
+    user: revocations.nats_user,
+    password: revocations.nats_password,
+    token: revocations.nats_token,
+  };
   let current = material;
   usesOfTls.push((fresh) => {
     current = fresh;
   });
   return async () => ({
-    servers,
+    servers: revocations.nats_url,
     name: `keylime verifier ${config.uuid}`,
-    // Read anew, for credentials are changed while the verifier runs.
-    credentials: file === '' ? undefined : await readFile(path.resolve(config.workDir, file), 'utf8'),
+    login: await readNatsLogin(login),
     tls: { trustedCas: current.trustedServerCaPems, certificate: current.client },
   });
 }
