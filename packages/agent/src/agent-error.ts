@@ -10,6 +10,7 @@ export type AgentErrorCode =
   | 'certificate_mismatch'
   | 'client_ca_unusable'
   | 'file_unreadable'
+  | 'list_changing'
   | 'list_position_unknown'
   | 'password_malformed'
   | 'pcr_bank_inactive'

@@ -26,7 +26,8 @@ export type MeasurementList = {
   /**
    * The list from entry `from` on, the whole list if it has fewer entries than `from`, or `undefined` if there is no list
    * that can be opened. Entries are lines; a last line without newline is sent but not counted, so that it comes again.
-   * @throws an `Error` with a system `code` if an open list cannot be read; AgentError `list_position_unknown`.
+   * @throws an `Error` with a system `code` if an open list cannot be read; AgentError `list_position_unknown`,
+   * `list_changing`.
    */
   readonly readFrom: (from: number) => Promise<ListPart | undefined>;
   /** How many entries there were since the boot, those that were removed meanwhile among them. Otherwise as `readFrom`. */

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { openLog } from '@keylime/service/log';
 import { positionFile } from './list-position.ts';
 import { openMeasurementList } from './measurement-list.ts';
@@ -31,6 +32,7 @@ function kernel(text: string) {
       list.close();
       list = open(bootId);
     },
+    path,
     position: `${path}.json`,
     replace: (text: string) => writeFileSync(path, text),
     measure: (more: string) => appendFileSync(path, more),
@@ -164,4 +166,24 @@ test('of long lists the end is enough to go by, and of lines that are longer tha
     assert.deepEqual(await read(0), [2002, entries(2002, 2003)]);
     assert.ok(readFileSync(position).length < 40_000);
   }
+});
+
+test('[MUST] a list that is staged all the time is given up and said, and read again when that ends', {
+  timeout: 30_000,
+}, async () => {
+  const { path, count } = kernel(entries(0, 5));
+  let [writes, stopped] = [0, false];
+  const staging = (async () => {
+    while (!stopped) {
+      // In one step, so that no reading finds half of it.
+      writeFileSync(`${path}_new`, `${writes++}\n`);
+      renameSync(`${path}_new`, `${path}_staged`);
+      await nextTurn();
+    }
+  })();
+  await assert.rejects(count(), { code: 'list_changing' });
+  stopped = true;
+  await staging;
+  writeFileSync(`${path}_staged`, '');
+  assert.equal(await count(), 5);
 });

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { decodeUtf8 } from '@keylime/ima/list-text';
 import { AgentError } from './agent-error.ts';
 import { exclusive } from './exclusive.ts';
@@ -7,6 +8,8 @@ import { type ListPosition, locate, type PositionFile } from './list-position.ts
 import type { ListPart, MeasurementList } from './measurement-list.ts';
 
 const NEWLINE = 0x0a;
+const MOST_READINGS = 8;
+const READING_PAUSE_MS = 100;
 
 /** Where a kernel that lets user space remove records shows those that are about to go (Linux 7.2, CONFIG_IMA_STAGING). */
 const stagedPath = (path: string): string => `${path}_staged`;
@@ -30,6 +33,7 @@ export function openTrimmedList(
 
   const readPosition = async () => {
     const records = await readRecords(path).catch((cause: unknown) => {
+      if (cause instanceof AgentError) throw cause;
       unreadable(cause);
       return undefined;
     });
@@ -64,14 +68,23 @@ export function openTrimmedList(
   };
 }
 
-/** Staged and current records as they were at one moment: staging moves them from one file to the other. */
+/**
+ * Staged and current records as they were at one moment: staging moves them from one file to the other.
+ * @throws AgentError `list_changing`
+ */
 async function readRecords(path: string): Promise<Buffer> {
-  for (;;) {
+  for (let reading = 0; reading < MOST_READINGS; reading++) {
+    // The first ones at once: records are staged now and then, not while a list is read.
+    if (reading > 2) await sleep(READING_PAUSE_MS);
     const before = await readFile(stagedPath(path));
     const current = await readFile(path);
     const after = await readFile(stagedPath(path));
     if (before.equals(after)) return Buffer.concat([before, current]);
   }
+  throw new AgentError(
+    'list_changing',
+    `Records of the measurement list were staged or removed each of the ${MOST_READINGS} times that it was read: find out what does so all the time.`,
+  );
 }
 
 function lineOffset(list: Buffer, line: number): number {
