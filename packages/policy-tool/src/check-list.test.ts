@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { test } from 'node:test';
+import { parseImaLine } from '@keylime/ima/entry';
 import { recordImaNg } from '@keylime/ima/record';
+import { keyIdText } from '@keylime/ima/signature';
+import { signingFixture } from '@keylime/ima/signing-key.fixture';
 import { EMPTY_RUNTIME_POLICY_TEXT } from '@keylime/policies/runtime-policy';
 import { folder, runTool, sha256, writeFiles } from './tool.fixture.ts';
 
@@ -40,6 +44,21 @@ test('every entry that would be refused is told, with what is known about it', a
   assert.match(changed, /^entry 2: .*\/usr\/bin\/a.* \(expected [0-9a-f]{64}; of a 1\.0; found is of a 2\.0\)$/);
   assert.match(again, /^entry 3: .*first seen in entry 2\)$/);
   assert.equal(summary, '4 entries, 0 violations, 3 failures');
+});
+
+test('files are judged by the signing keys of the enrolment where it names some', async (t) => {
+  const signer = signingFixture('secp256k1');
+  const hex = sha256('/opt/signed');
+  const fields = `ima-sig sha256:${hex} /opt/signed ${signer.sign(Buffer.from(hex, 'hex')).toString('hex')}`;
+  const parsed = parseImaLine(`10 ${'1'.repeat(40)} ${fields}`);
+  assert.ok(parsed.ok);
+  const list = `${BOOT}10 ${createHash('sha1').update(parsed.value.templateInput).digest('hex')} ${fields}\n`;
+  const unknown = await check(t, list);
+  assert.match(unknown.stdout, new RegExp(`signature by key ${keyIdText(signer.keyId)}: key unknown`));
+  const directory = folder(t);
+  writeFiles(directory, { key: signer.publicKey.export({ format: 'der', type: 'spki' }) });
+  const known = await check(t, list, undefined, '--verification-key', path.join(directory, 'key'));
+  assert.equal(known.code, 0, known.stdout);
 });
 
 test('violations fail where that is the rule', async (t) => {

@@ -8,6 +8,7 @@ import { SigningKeys } from '@keylime/appraisal/signing-keys';
 import { digest } from '@keylime/core/digest';
 import type { Json } from '@keylime/core/json';
 import { parseImaLine } from '@keylime/ima/entry';
+import type { Keyring } from '@keylime/ima/keyring';
 import { isViolation, nonBlankLines } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 
@@ -34,6 +35,8 @@ export type CheckRules = {
   readonly violations: 'accept' | 'fail';
   /** Boot aggregates that the PCRs of the boot give, lower-case hex; absent where they are not known. */
   readonly bootAggregates?: readonly string[];
+  /** Keys for signatures of files that an enrolment names instead of the policy's. */
+  readonly verificationKeys?: Keyring;
 };
 
 /**
@@ -43,7 +46,7 @@ export type CheckRules = {
  */
 export function checkList(
   measured: readonly Uint8Array[],
-  { policy, violations, bootAggregates }: CheckRules,
+  { policy, violations, bootAggregates, verificationKeys }: CheckRules,
 ): CheckResult {
   // A name with a line feed makes two lines of one on its way to the verifier.
   const lines = measured.flatMap((line) => [...nonBlankLines(line)]);
@@ -52,7 +55,7 @@ export function checkList(
     policy,
     violations,
     bootAggregates: bootAggregates ?? [],
-    keys: new SigningKeys(policy.verificationKeys),
+    keys: new SigningKeys(verificationKeys ?? policy.verificationKeys),
     deviceMapper,
   };
   const failures: RuntimeIntegrityFailure[] = [];

@@ -48,7 +48,7 @@ for (const [what, files, args, message] of [
     'a key that is none',
     { a: `${D} /x\n`, k: 'x' },
     ['-a', '@a', '--verification-key', '@k'],
-    /key .*k cannot be used/,
+    /key .*k cannot check signatures of files: it is neither/,
   ],
   ['an exclude that cannot be used', { a: `${D} /x\n`, e: '(\n' }, ['-a', '@a', '-e', '@e'], /cannot be converted/],
 ] as const) {

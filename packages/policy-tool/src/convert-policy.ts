@@ -1,11 +1,11 @@
 import { pythonJson } from '@keylime/api/python-json';
 import { encodeKeyring, parseKeyring } from '@keylime/ima/keyring';
-import { parseVerificationKey, type VerificationKey } from '@keylime/ima/public-key';
 import { convertAllowlist, convertRuntimePolicy } from '@keylime/policies/legacy-allowlist';
 import type { Log } from '@keylime/service/log';
 import { readInput } from './files.ts';
 import { timestamp } from './policy-draft.ts';
 import { ToolError } from './tool-error.ts';
+import { readVerificationKeys } from './verification-keys.ts';
 
 /** The options of `convert`. */
 export type ConvertOptions = {
@@ -34,11 +34,6 @@ export async function convertLegacy(options: ConvertOptions, now: Date, log: Log
   const old = policy['verification-keys'];
   const keyring = parseKeyring(typeof old === 'string' ? old : '');
   if (!keyring.ok) throw new ToolError('policy_invalid', `${file}: 'verification-keys': ${keyring.problem.message}`);
-  const keys = new Map<number, VerificationKey>(keyring.value);
-  for (const keyFile of verificationKey) {
-    const key = parseVerificationKey(await readInput(keyFile, 'key'));
-    if (!key.ok) throw new ToolError('key_invalid', `The key ${keyFile} cannot be used: ${key.problem.kind}`);
-    keys.set(key.value.keyId, key.value);
-  }
+  const keys = new Map([...keyring.value, ...(await readVerificationKeys(verificationKey))]);
   return pythonJson({ ...policy, 'verification-keys': pythonJson(encodeKeyring(keys.values())) });
 }

@@ -1,7 +1,6 @@
 import os from 'node:os';
 import path from 'node:path';
 import { type HashAlgorithm, isHashAlgorithm } from '@keylime/core/digest';
-import { parseVerificationKey } from '@keylime/ima/public-key';
 import type { Log } from '@keylime/service/log';
 import { importBaseKeys, importBasePolicy } from './base-policy.ts';
 import { addDebSources } from './deb/deb-sources.ts';
@@ -14,7 +13,7 @@ import { importMeasurementList } from './measured-files.ts';
 import { readMeasurementList } from './measurement-list.ts';
 import { addOciImage } from './oci/oci-image.ts';
 import { importAllowlist, importExcludeList } from './plain-lists.ts';
-import { addFile, emptyDraft, legacyAllowlist, type PolicyDraft, policyText } from './policy-draft.ts';
+import { addFile, addKeys, emptyDraft, legacyAllowlist, type PolicyDraft, policyText } from './policy-draft.ts';
 import type { Progress } from './progress.ts';
 import { digestRamdisks } from './ramdisks.ts';
 import { digestRootFileSystem } from './root-file-system.ts';
@@ -22,6 +21,7 @@ import { addLocalRepository } from './rpm/local-repository.ts';
 import { addRemoteRepository } from './rpm/remote-repository.ts';
 import { countSkipped } from './skipped.ts';
 import { ToolError } from './tool-error.ts';
+import { readVerificationKeys } from './verification-keys.ts';
 
 /** The options of `create runtime`, by their long names. */
 export type CreateOptions = {
@@ -92,7 +92,10 @@ export async function createRuntimePolicy(options: CreateOptions, environment: C
     sources.push(...importMeasurementList(lines, draft, { keyrings, buffers: imaBuf }, skipped));
   }
   const algorithm = chooseAlgorithm(sources, log);
-  await addVerificationKeys(options.addImaSignatureVerificationKey ?? [], draft);
+  if (options.addImaSignatureVerificationKey !== undefined) {
+    importBaseKeys(draft);
+    addKeys(draft, await readVerificationKeys(options.addImaSignatureVerificationKey));
+  }
 
   const pool = openHashPool(options.threads);
   const cache = options.rootfs !== undefined || options.deb ? cacheOf(options, environment) : noCache;
@@ -146,23 +149,6 @@ function algoOption(algo: string | undefined): AlgorithmSource[] {
   if (algo === undefined) return [];
   const algorithm: HashAlgorithm | undefined = isHashAlgorithm(algo) ? algo : undefined;
   return [{ name: '--algo option', algorithm }];
-}
-
-/** @throws ToolError `file_unreadable`, `key_invalid` */
-async function addVerificationKeys(files: readonly string[], draft: PolicyDraft): Promise<void> {
-  if (files.length === 0) return;
-  importBaseKeys(draft);
-  for (const file of files) {
-    const parsed = parseVerificationKey(await readInput(file, 'key'));
-    if (parsed.ok) draft.keys.set(parsed.value.keyId, parsed.value);
-    else {
-      const why =
-        parsed.problem.kind === 'not_a_key'
-          ? 'it is neither a certificate nor a key in DER or PEM'
-          : `it is of type ${parsed.problem.keyType}, RSA or ECDSA is wanted`;
-      throw new ToolError('key_invalid', `The key ${file} cannot check signatures of files: ${why}`);
-    }
-  }
 }
 
 /** What was digested is good without the cache, too: only the next run takes longer. */

@@ -8,6 +8,7 @@ import { diffLines, diffPolicies, isSame } from '../policy-diff.ts';
 import { readPolicy } from '../policy-file.ts';
 import { policySummary, summaryLines } from '../policy-summary.ts';
 import { ToolError } from '../tool-error.ts';
+import { readVerificationKeys } from '../verification-keys.ts';
 import {
   type Answers,
   addCommand,
@@ -56,7 +57,9 @@ export function addDiff(program: Command, { print, printJson, refuse }: Answers)
     });
 }
 
-type CheckOptions = Keys & Json & BootAggregateOptions & { readonly violations: 'accept' | 'fail' };
+type CheckOptions = Keys &
+  Json &
+  BootAggregateOptions & { readonly violations: 'accept' | 'fail'; readonly verificationKey?: readonly string[] };
 
 /** `check`. */
 export function addCheck(program: Command, { print, printJson, refuse }: Answers): void {
@@ -67,6 +70,11 @@ export function addCheck(program: Command, { print, printJson, refuse }: Answers
       new Option('--violations <rule>', 'files that changed while they were measured')
         .choices(['accept', 'fail'])
         .default('accept'),
+    )
+    .option(
+      '--verification-key <file>',
+      "key for signatures of files that the enrolment names, instead of the policy's (repeatable)",
+      each,
     )
     .option('--boot-aggregate <hex>', 'boot aggregate that is right, if the policy names none (repeatable)', each)
     .option('--pcrs <file>', 'values of PCRs 0 to 9 that it is worked out from, as tpm2_pcrread prints them')
@@ -84,6 +92,7 @@ export function addCheck(program: Command, { print, printJson, refuse }: Answers
         policy,
         violations: options.violations,
         ...(bootAggregates && { bootAggregates }),
+        ...(options.verificationKey && { verificationKeys: await readVerificationKeys(options.verificationKey) }),
       });
       const { entryCount, violationCount, bootAggregateJudged, failures } = result;
       if (options.json) printJson({ accepted: failures.length === 0, ...result });
