@@ -1,9 +1,10 @@
-import { type FileTemplate, type KnownLines, knownLines } from '@keylime/ima/known-lines';
-import { someDigests } from '@keylime/policies/digest-map';
+import { type FileTemplate, KnownLines, lineBytes } from '@keylime/ima/known-lines';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 
-/** How much a policy was used, and what came of it. */
-type Usage = { judged: number; built: boolean; known: KnownLines | undefined };
+/** How much a policy was used, what its files are as lines, and what came of it. */
+type Usage = { judgedBytes: number; size?: FilesSize; known?: KnownLines | undefined; isPrepared: boolean };
+
+type FilesSize = { readonly count: number; readonly characters: number };
 
 /**
  * Lists shorter than this are judged in a few milliseconds in any case. Services do that where other work waits, which is
@@ -11,44 +12,77 @@ type Usage = { judged: number; built: boolean; known: KnownLines | undefined };
  */
 const WORTH_PREPARING_BYTES = 512 * 1024;
 
+const FILES_PER_STEP = 4096;
+
 /** A policy never changes, so what follows from it can be kept as long as it is. */
 const usages = new WeakMap<RuntimePolicy, Record<FileTemplate, Usage>>();
 
 function usageOf(policy: RuntimePolicy, template: FileTemplate): Usage {
-  const unused = (): Usage => ({ judged: 0, built: false, known: undefined });
+  const unused = (): Usage => ({ judgedBytes: 0, isPrepared: false });
   const usage = usages.get(policy) ?? { 'ima-ng': unused(), 'ima-sig': unused() };
   usages.set(policy, usage);
   return usage[template];
 }
 
 /** The template of the first line of `list`, if it is one that measures files and is in use. */
-function templateOf(list: Uint8Array): FileTemplate | undefined {
-  const head = Buffer.from(list.subarray(0, 200)).toString('latin1');
+function templateOf(list: string | Uint8Array): FileTemplate | undefined {
+  const start = list.slice(0, 200);
+  const head = typeof start === 'string' ? start : Buffer.from(start).toString('latin1');
   return / (ima-ng|ima-sig) /.exec(head)?.[1] as FileTemplate | undefined;
 }
 
 /**
- * The files that `policy` lists, as lines in the template of `list`; `undefined` until the policy was used as often as
- * it lists files, since making this costs about as much as judging that many entries once, and until a long list comes.
- * Yields now and then.
+ * The files that `policy` lists, as lines in the template of `list`; `undefined` until as much was judged as it lists files,
+ * since making this costs about as much as judging that once, and until a long list comes. Yields now and then.
  */
-export function* knownFiles(policy: RuntimePolicy, list: Uint8Array): Generator<void, KnownLines | undefined> {
+export function* knownFiles(policy: RuntimePolicy, list: string | Uint8Array): Generator<void, KnownLines | undefined> {
   const template = templateOf(list);
   if (template === undefined) return undefined;
   const usage = usageOf(policy, template);
-  if (!usage.built && list.length >= WORTH_PREPARING_BYTES && usage.judged > 0 && usage.judged >= policy.digests.size) {
-    usage.built = true;
-    usage.known = yield* knownLines(() => filesOf(policy), { template, logHashAlgorithm: policy.logHashAlgorithm });
-  }
-  return usage.known;
+  if (usage.isPrepared || list.length < WORTH_PREPARING_BYTES || usage.judgedBytes === 0) return usage.known;
+  const form = { template, logHashAlgorithm: policy.logHashAlgorithm };
+  usage.size ??= yield* sizeOf(policy);
+  const { count, characters } = usage.size;
+  const bytes = characters + count * lineBytes(form);
+  if (usage.judgedBytes < bytes) return undefined;
+  usage.isPrepared = true;
+  const known = KnownLines.make(count, characters, form);
+  if (known !== undefined) yield* addFiles(policy, known);
+  usage.known = known;
+  return known;
 }
 
-/** Notes that `count` entries of `list` were judged by `policy`. */
-export function countJudged(policy: RuntimePolicy, list: Uint8Array, count: number): void {
+/** Notes that `list` was judged by `policy`. */
+export function countJudged(policy: RuntimePolicy, list: string | Uint8Array): void {
   const template = templateOf(list);
-  if (template !== undefined) usageOf(policy, template).judged += count;
+  if (template !== undefined) usageOf(policy, template).judgedBytes += list.length;
 }
 
-function* filesOf({ digests }: RuntimePolicy): Generator<readonly [path: string, hex: string]> {
-  for (const [path, list] of digests) for (const hex of someDigests(list, Number.POSITIVE_INFINITY)) yield [path, hex];
+function* sizeOf({ digests }: RuntimePolicy): Generator<void, FilesSize> {
+  let count = 0;
+  let characters = 0;
+  let names = 0;
+  for (const [path, list] of digests) {
+    if (typeof list === 'string') {
+      count++;
+      characters += path.length + list.length;
+    } else {
+      for (const hex of list) {
+        count++;
+        characters += path.length + hex.length;
+      }
+    }
+    if (++names % FILES_PER_STEP === 0) yield;
+  }
+  return { count, characters };
+}
+
+function* addFiles({ digests }: RuntimePolicy, known: KnownLines): Generator<void, void> {
+  let names = 0;
+  for (const [path, list] of digests) {
+    if (typeof list === 'string') known.add(path, list);
+    else for (const hex of list) known.add(path, hex);
+    if (++names % FILES_PER_STEP === 0) yield;
+  }
+  known.finish();
 }

@@ -1,7 +1,6 @@
 import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
 import { runSteps, type Steps } from '@keylime/core/steps';
 import type { Keyring } from '@keylime/ima/keyring';
-import { encodeUtf8 } from '@keylime/ima/list-text';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
 import { type ImaExtendMode, type ImaListPart, nonBlankLines } from '@keylime/ima/replay';
 import { runningPcrAfter } from '@keylime/ima/running-pcr';
@@ -90,8 +89,7 @@ export const appraiseRuntimeIntegrity = (evidence: RuntimeIntegrityEvidence): Ru
 
 /** The same in steps of at most 512 entries, between which a service can do other work; returns what the last gives. */
 export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvidence): Steps<RuntimeIntegrity> {
-  const { bank, firstEntry, quotedPcr, policy, violations } = evidence;
-  const list = typeof evidence.list === 'string' ? encodeUtf8(evidence.list) : evidence.list;
+  const { list, bank, firstEntry, quotedPcr, policy, violations } = evidence;
   const zeros = new Uint8Array(digestSize(bank));
   const isFull = firstEntry === 0;
   const keys = new SigningKeys(
@@ -141,7 +139,7 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
     },
   });
 
-  countJudged(policy, list, replay.entryCount);
+  countJudged(policy, list);
 
   if (isFull && !startsWithBootAggregate) failures.add([{ kind: 'ima_boot_aggregate_missing' }]);
   const certifiedEntries = replay.certifiedCount ?? 0;

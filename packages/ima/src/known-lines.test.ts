@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { digest } from '@keylime/core/digest';
 import fc from 'fast-check';
 import { parseImaLine } from './entry.ts';
-import { type FileTemplate, type KnownLines, knownLines } from './known-lines.ts';
+import { type FileTemplate, KnownLines } from './known-lines.ts';
 import { type ImaReplay, replayImaList } from './replay.ts';
 import { scanImaList } from './scan.ts';
 
@@ -17,11 +17,12 @@ function sha256(content: string): string {
 type Files = readonly (readonly [path: string, hex: string])[];
 
 function made(files: Files, template: FileTemplate = 'ima-ng', logHashAlgorithm: 'sha1' | 'sha256' = 'sha1') {
-  const steps = knownLines(() => files, { template, logHashAlgorithm });
-  let step = steps.next();
-  while (!step.done) step = steps.next();
-  assert.ok(step.value);
-  return step.value;
+  const characters = files.reduce((sum, [path, hex]) => sum + path.length + hex.length, 0);
+  const known = KnownLines.make(files.length, characters, { template, logHashAlgorithm });
+  assert.ok(known);
+  for (const [path, hex] of files) known.add(path, hex);
+  known.finish();
+  return known;
 }
 
 /** The line that a kernel would print with these fields, given as one character per byte. */
@@ -114,12 +115,8 @@ test('a path that would print as another line is left out', () => {
 });
 
 test('a policy that would take too much memory is not prepared', () => {
-  function* many(): Generator<readonly [path: string, hex: string]> {
-    const path = `/${'long'.repeat(1000)}`;
-    for (let i = 0; i < 70_000; i++) yield [path, D];
-  }
-  const steps = knownLines(many, { template: 'ima-ng', logHashAlgorithm: 'sha1' });
-  assert.deepEqual(steps.next(), { done: true, value: undefined });
+  const form = { template: 'ima-ng', logHashAlgorithm: 'sha1' } as const;
+  assert.equal(KnownLines.make(70_000, 70_000 * 4000, form), undefined);
 });
 
 const files = Array.from({ length: 3000 }, (_, i) => [`/file-${i}`, sha256(`${i}`)] as const);
@@ -158,6 +155,7 @@ function plainly(
 
 test('machines that measured the same from the start are replayed as if each were the first', () => {
   const known = made(files);
+  assert.deepEqual(scanned([FIRST, ...lines], known, Buffer.alloc(32, 1)).shown, [0]);
   assert.deepEqual(scanned([FIRST, ...lines], known, Buffer.alloc(32, 1)).shown, [0]);
   const odd = [
     lineOf(`ima-ng sha256:${D} /unknown`),

@@ -1,15 +1,38 @@
 import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
-import { Batch, makeScratch, type Scratch, sharedScratch } from './batch.ts';
 import { KnownStretches } from './known-stretches.ts';
-import { encodeUtf8 } from './list-text.ts';
-import { hashKey, keyOf, PLACE_BYTES, RECORD } from './match-lines.ts';
-import { MEMORY } from './sha-module.ts';
+import { BATCH, MEMORY } from './list-memory.ts';
+import { PLACE_BYTES, RECORD } from './match-lines.ts';
+import { hashMessages, makeScratch, type Scratch } from './scratch.ts';
 
-const LINES_PER_PIECE = 4096;
 /** Larger policies are judged the ordinary way: room for about a million files. */
 const MOST_BYTES = 256 * 1024 * 1024;
 /** `10 `, ` ima-sig `, `sha256:`, a space, and the end of a line with an empty signature. */
 const SEPARATORS = 24;
+/** No kernel prints a longer path. */
+const LONGEST_PATH = 4096;
+const LONGEST_LINE = 3 * LONGEST_PATH + 1024;
+const LAST_START = MEMORY.window + MEMORY.windowBytes - LONGEST_LINE;
+
+/** Templates that measure a file; the signature of `ima-sig` entries is taken to be absent. */
+export type FileTemplate = 'ima-ng' | 'ima-sig';
+
+/** What lines of a list have in common: the template, and the algorithm of the template hash column. */
+export type ListForm = { readonly template: FileTemplate; readonly logHashAlgorithm: HashAlgorithm };
+
+/** Bytes of a line besides path and digest, at most. */
+export const lineBytes = ({ logHashAlgorithm }: ListForm): number => SEPARATORS + 2 * digestSize(logHashAlgorithm);
+
+/** What stands before the digest in a line, by the length of the digest in hex. */
+function headsOf({ template, logHashAlgorithm }: ListForm): ReadonlyMap<number, Uint8Array> {
+  // The column is filled in when it is known. This one is none of a violation.
+  const start = `10 ${'1'.repeat(2 * digestSize(logHashAlgorithm))} ${template}`;
+  return new Map(
+    (['sha1', 'sha256', 'sha384', 'sha512'] as const).map((name) => [
+      2 * digestSize(name),
+      Buffer.from(`${start} ${name}:`),
+    ]),
+  );
+}
 
 /**
  * Lines that are known to be accepted, whole, with their SHA-256 template hashes: comparing a line with one of them takes
@@ -17,103 +40,90 @@ const SEPARATORS = 24;
  */
 export class KnownLines {
   readonly scratch: Scratch;
+  /** Places of the table, less one. */
   readonly mask: number;
   readonly stretches = new KnownStretches();
+  readonly #columnBytes: number;
+  readonly #heads: ReadonlyMap<number, Uint8Array>;
+  readonly #tail: string;
+  /** Path and digest, one after the other, of files whose lines are in the window and not known yet. */
+  #waiting: string[] = [];
+  #windowTo: number = MEMORY.window;
   #free: number;
 
-  private constructor(scratch: Scratch, places: number) {
+  private constructor(scratch: Scratch, places: number, form: ListForm) {
     this.scratch = scratch;
     this.mask = places - 1;
+    this.#columnBytes = digestSize(form.logHashAlgorithm);
+    this.#heads = headsOf(form);
+    this.#tail = form.template === 'ima-sig' ? ' \n' : '\n';
     this.#free = MEMORY.known + PLACE_BYTES * places;
   }
 
-  /** Room for `count` lines of `bytes` together; `undefined` if that is too much, or on processors without the fast way. */
-  static make(count: number, bytes: number): KnownLines | undefined {
+  /**
+   * Room for `count` files with `characters` in their paths and digests; somewhat more, for what is not ASCII. `undefined` if
+   * that is too much, for columns that are not read the fast way, and on processors without it.
+   */
+  static make(count: number, characters: number, form: ListForm): KnownLines | undefined {
+    if (form.logHashAlgorithm !== 'sha1' && form.logHashAlgorithm !== 'sha256') return undefined;
     const places = 2 ** Math.ceil(Math.log2(Math.max(16, 2 * count)));
-    const knownBytes = PLACE_BYTES * places + bytes + count * (RECORD.line + 16) + 16;
+    const besides = RECORD.line + lineBytes(form) + 15;
+    const knownBytes = PLACE_BYTES * places + Math.ceil(1.1 * characters) + count * besides + LONGEST_LINE;
     const scratch = knownBytes <= MOST_BYTES ? makeScratch(knownBytes) : undefined;
-    return scratch && new KnownLines(scratch, places);
+    return scratch && new KnownLines(scratch, places, form);
   }
 
-  /** Adds a line, which ends with its newline, and its template hash at `digest[at]` to `digest[at + 7]`. */
-  add(line: Buffer, digest: Uint32Array, at: number): void {
-    const { words, bytes } = this.scratch;
-    const record = this.#free;
-    const end = (record + RECORD.line + line.length + 15) & ~15;
-    if (end > bytes.length || line.length < RECORD.shortestLine) return;
-    let place = hashKey(...keyOf(line)) & this.mask;
-    const table = MEMORY.known >> 2;
-    while (words[table + 2 * place] !== 0) place = (place + 1) & this.mask;
-    words[table + 2 * place] = record;
-    words[table + 2 * place + 1] = line.length;
-    words.set(digest.subarray(at, at + 8), (record + RECORD.digest) >> 2);
-    bytes.set(line, record + RECORD.line);
-    this.#free = end;
+  /**
+   * Adds the line by which a kernel would measure a file with digest `hex`; one that no kernel would print so is left out, as is
+   * one for which there is no room. It is known after `finish`, or earlier.
+   */
+  add(path: string, hex: string): void {
+    if (path.length > LONGEST_PATH) return;
+    if (this.#waiting.length === 2 * BATCH || this.#windowTo > LAST_START) this.finish();
+    if (this.#write(path, hex)) this.#waiting.push(path, hex);
   }
-}
 
-/** Templates that measure a file; the signature of `ima-sig` entries is taken to be absent. */
-export type FileTemplate = 'ima-ng' | 'ima-sig';
-
-const ALGORITHMS: Readonly<Record<number, string>> = { 40: 'sha1', 64: 'sha256', 96: 'sha384', 128: 'sha512' };
-
-/** What lines of a list have in common: the template, and the algorithm of the template hash column. */
-export type ListForm = { readonly template: FileTemplate; readonly logHashAlgorithm: HashAlgorithm };
-
-/**
- * The lines by which a kernel would measure `files`, pairs of a path and a digest in hex. Files that no kernel would print
- * so are left out. Yields now and then; `undefined` where there is no fast way. `files` is gone through twice.
- */
-export function* knownLines(
-  files: () => Iterable<readonly [path: string, hex: string]>,
-  form: ListForm,
-): Generator<void, KnownLines | undefined> {
-  let count = 0;
-  let bytes = 0;
-  for (const [path, hex] of files()) {
-    count++;
-    bytes += SEPARATORS + 2 * digestSize(form.logHashAlgorithm) + hex.length + Buffer.byteLength(path);
+  #write(path: string, hex: string): boolean {
+    const { bytes } = this.scratch;
+    const head = this.#heads.get(hex.length);
+    if (head === undefined) return false;
+    let at = this.#windowTo;
+    bytes.set(head, at);
+    at += head.length;
+    at += bytes.write(hex, at, 'latin1');
+    bytes[at++] = 0x20;
+    const size = bytes.write(path, at, 'utf8');
+    if (size !== path.length && !path.isWellFormed()) return false;
+    at += size;
+    this.#windowTo = at + bytes.write(this.#tail, at, 'latin1');
+    return true;
   }
-  const known = KnownLines.make(count, bytes);
-  const scratch = sharedScratch();
-  if (known === undefined || scratch === undefined) return undefined;
-  let lines: string[] = [];
-  for (const [path, hex] of files()) {
-    const line = lineOf(path, hex, form);
-    if (line === undefined) continue;
-    lines.push(line);
-    if (lines.length < LINES_PER_PIECE) continue;
-    learn(lines, form, scratch, known);
-    lines = [];
-    yield;
+
+  /** Makes what was added known. */
+  finish(): void {
+    const files = this.#waiting;
+    const isLearnt = this.#learn(files.length / 2);
+    this.#waiting = [];
+    this.#windowTo = MEMORY.window;
+    if (isLearnt || files.length === 2) return;
+    // One of them is not read as one line of a file: each on its own.
+    for (let i = 0; i < files.length; i += 2) {
+      if (this.#write(files[i] as string, files[i + 1] as string)) this.#learn(1);
+      this.#windowTo = MEMORY.window;
+    }
   }
-  learn(lines, form, scratch, known);
-  return known;
-}
 
-/** The line without its right template hash: a column that is none of a violation. */
-function lineOf(path: string, hex: string, { template, logHashAlgorithm }: ListForm): string | undefined {
-  const algorithm = ALGORITHMS[hex.length];
-  if (algorithm === undefined || /[ \n\0]/.test(path) || !path.isWellFormed()) return undefined;
-  const column = '1'.repeat(2 * digestSize(logHashAlgorithm));
-  return `10 ${column} ${template} ${algorithm}:${hex} ${path}${template === 'ima-sig' ? ' ' : ''}\n`;
-}
-
-function learn(lines: readonly string[], { logHashAlgorithm }: ListForm, scratch: Scratch, known: KnownLines): void {
-  // The last lines of a list are read plainly, so blank ones are put behind them.
-  const list = encodeUtf8(`${lines.join('')}${'\n'.repeat(512)}`);
-  const nothing = new Uint8Array(32);
-  const part = {
-    list,
-    firstIndex: 0,
-    bank: 'sha256',
-    runningPcr: nothing,
-    quotedPcr: nothing,
-    logHashAlgorithm,
-  } as const;
-  for (let at = 0; at < list.length; ) {
-    const batch = new Batch(scratch, part, at, 0);
-    batch.learn(known);
-    at = batch.end;
+  /** Whether the window has `count` lines, each of one file and none of anything else. */
+  #learn(count: number): boolean {
+    const { module, bytes, words, lineStarts } = this.scratch;
+    bytes.fill(0, this.#windowTo, this.#windowTo + MEMORY.guardBytes);
+    const columnChars = 2 * this.#columnBytes;
+    const { window, bankDigests, messages } = MEMORY;
+    const read = module.readFiles(window, 0, count, 0, bankDigests, messages, columnChars);
+    if (read !== count || words[MEMORY.stoppedAt >> 2] !== this.#windowTo) return false;
+    lineStarts[count] = this.#windowTo;
+    const columns = hashMessages(this.scratch, count, this.#columnBytes === 20 ? 'sha1' : 'sha256');
+    this.#free = module.learnLines(count, columns, this.#columnBytes - 16, this.mask, this.#free, bytes.length);
+    return true;
   }
 }

@@ -50,6 +50,10 @@ export function encodeUtf8(text: string): Buffer {
   );
 }
 
+/** A list, which came as text or as bytes, as bytes. */
+export const listBytes = (list: string | Uint8Array): Uint8Array =>
+  typeof list === 'string' ? encodeUtf8(list) : list;
+
 /** `text` with everything a terminal, a log or a web page could stumble over written as `\xNN` or `\u{N}`. */
 export const showName = (text: string): string =>
   text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\\]/gu, (character) => {

@@ -1,6 +1,7 @@
 import { digest, digestSize, extend, type HashAlgorithm } from '@keylime/core/digest';
 import type { Parsed } from '@keylime/core/parsed';
 import { type ImaEntry, type ImaProblem, parseImaLine } from './entry.ts';
+import { listBytes } from './list-text.ts';
 
 /** The PCR that IMA extends (Linux CONFIG_IMA_MEASURE_PCR_IDX). */
 export const IMA_PCR = 10;
@@ -14,8 +15,11 @@ export type ImaExtendMode = (typeof IMA_EXTEND_MODES)[number];
 
 /** A part of a measurement list and the PCR value that it should lead to. */
 export type ImaListPart = {
-  /** Text of `ascii_runtime_measurements` from entry `firstIndex` on. Blank lines are skipped and not counted. */
-  readonly list: Uint8Array;
+  /**
+   * `ascii_runtime_measurements` from entry `firstIndex` on, as bytes or as text (list-text.ts). Blank lines are skipped and not
+   * counted.
+   */
+  readonly list: string | Uint8Array;
   readonly firstIndex: number;
   readonly bank: HashAlgorithm;
   /** PCR 10 before entry `firstIndex`; `bank` bytes. Zeros for a full list. */
@@ -95,11 +99,12 @@ export function extendValue(
 }
 
 /** The lines of a list, split at newlines only, without the blank ones. The last needs no newline. */
-export function* nonBlankLines(list: Uint8Array): Generator<Uint8Array> {
-  for (let start = 0; start < list.length; ) {
-    const newline = list.indexOf(0x0a, start);
-    const end = newline < 0 ? list.length : newline;
-    if (end > start) yield list.subarray(start, end);
+export function* nonBlankLines(list: string | Uint8Array): Generator<Uint8Array> {
+  const bytes = listBytes(list);
+  for (let start = 0; start < bytes.length; ) {
+    const newline = bytes.indexOf(0x0a, start);
+    const end = newline < 0 ? bytes.length : newline;
+    if (end > start) yield bytes.subarray(start, end);
     start = end + 1;
   }
 }

@@ -1,7 +1,9 @@
-import { Batch, isFast, sharedScratch } from './batch.ts';
+import { Batch, isFast } from './batch.ts';
 import type { KnownLines } from './known-lines.ts';
+import { BATCH, MEMORY } from './list-memory.ts';
+import { ListReader } from './list-reader.ts';
 import { type ImaLine, type ImaListPart, type ImaReplay, replayImaList } from './replay.ts';
-import { BATCH } from './sha-module.ts';
+import { sharedScratch } from './scratch.ts';
 
 /** What sees the entries of a list, in their order. */
 export type ImaVisitor = {
@@ -19,7 +21,7 @@ export type ImaVisitor = {
 
 /**
  * Does what `replayImaList` does, several times as fast for SHA-256 banks: stretches and lines that are known are compared,
- * other ordinary lines are read byte by byte straight into SHA messages and hashed four at a time; what is left, a few lines
+ * other ordinary lines are read straight into SHA messages and hashed four at a time; what is left, a few lines
  * in a list, takes the plain way. Yields after each batch, so that a long list need not stop everything else.
  */
 export function* scanImaList(part: ImaListPart, visitor: ImaVisitor): Generator<void, ImaReplay> {
@@ -34,51 +36,33 @@ export function* scanImaList(part: ImaListPart, visitor: ImaVisitor): Generator<
     }
     return step.value;
   }
-  const { list } = part;
+  const reader = new ListReader(part.list, scratch);
   const running = Buffer.from(part.runningPcr);
   let entryCount = 0;
-  if (running.equals(part.quotedPcr))
-    return { entryCount: countLines(list, 0), certifiedCount: 0, runningPcr: running };
-  for (let at = 0; at < list.length; ) {
-    const stretch = known?.stretches.find(running, list, at, part.quotedPcr);
+  if (running.equals(part.quotedPcr)) {
+    return { entryCount: reader.countLines(), certifiedCount: 0, runningPcr: running };
+  }
+  for (; !reader.isAtEnd; yield) {
+    reader.load();
+    const stretch = known?.stretches.find(running, reader.bytes, part.quotedPcr);
     if (stretch !== undefined) {
       stretch.after.copy(running);
       entryCount += stretch.entryCount;
-      at += stretch.bytes.length;
-      yield;
+      reader.advance(MEMORY.window + stretch.bytes.length);
       continue;
     }
     const before = Buffer.from(running);
-    const batch = new Batch(scratch, part, at, part.firstIndex + entryCount, known);
+    const batch = new Batch(reader, scratch, part, part.firstIndex + entryCount, known);
     const matched = batch.extend(running);
     batch.visit(visitor, matched);
     if (matched !== undefined) {
       const certifiedCount = entryCount + matched;
-      return {
-        entryCount: certifiedCount + countLines(list, batch.offsetAfter(matched)),
-        certifiedCount,
-        runningPcr: running,
-      };
+      reader.advance(batch.addressAfter(matched));
+      return { entryCount: certifiedCount + reader.countLines(), certifiedCount, runningPcr: running };
     }
-    if (part.firstIndex === 0 && batch.isKnown) {
-      const { entryCount: count, end, runningWords: values } = batch;
-      known?.stretches.add(before, { bytes: list.subarray(at, end), entryCount: count, after: running, values });
-    }
+    if (part.firstIndex === 0 && batch.isKnown) known?.stretches.add(before, batch.asStretch(running));
     entryCount += batch.entryCount;
-    at = batch.end;
-    yield;
+    reader.advance(batch.end);
   }
   return { entryCount, certifiedCount: undefined, runningPcr: running };
-}
-
-/** Lines that are not blank, from `offset` on. */
-function countLines(list: Uint8Array, offset: number): number {
-  let count = 0;
-  for (let start = offset; start < list.length; ) {
-    const newline = list.indexOf(0x0a, start);
-    const end = newline < 0 ? list.length : newline;
-    if (end > start) count++;
-    start = end + 1;
-  }
-  return count;
 }

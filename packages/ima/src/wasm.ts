@@ -9,9 +9,28 @@ export type Code = readonly number[];
 /** A number of 32 bits or of 64, or four of 32. */
 export type ValueType = 'i32' | 'i64' | 'v128';
 
+/** Hands out numbers of locals, which follow those of the parameters. */
+export class Locals {
+  readonly types: ValueType[] = [];
+  readonly #parameters: number;
+  constructor(parameters: number) {
+    this.#parameters = parameters;
+  }
+  one(type: ValueType): number {
+    return this.#parameters + this.types.push(type) - 1;
+  }
+  many(type: ValueType, count: number): number[] {
+    return Array.from({ length: count }, () => this.one(type));
+  }
+}
+
+/** `list[i]`, counted round: the caller knows the list to be there. */
+export const at = (list: readonly number[], i: number): number => list[i % list.length] ?? 0;
+
 const VALUE_TYPES = { i32: 0x7f, i64: 0x7e, v128: 0x7b } as const;
 const SIMD = 0xfd;
 const EMPTY_BLOCK = 0x40;
+const ALIGN_1 = 0;
 const ALIGN_4 = 2;
 /** What an access says of its address is a hint: one that does not hold is slower, not wrong. */
 const ALIGN_16 = 4;
@@ -71,8 +90,19 @@ export const i32 = {
     ALIGN_4,
     ...unsigned(offset),
   ],
+  load8: (address: Code, offset: number): Code => [...address, 0x2d, ALIGN_1, ...unsigned(offset)],
+  store8: (address: Code, offset: number, value: Code): Code => [
+    ...address,
+    ...value,
+    0x3a,
+    ALIGN_1,
+    ...unsigned(offset),
+  ],
   isZero: operator(0x45),
+  equal: operator(0x46),
+  differ: operator(0x47),
   lessThan: operator(0x49),
+  trailingZeros: operator(0x68),
   add: operator(0x6a),
   subtract: operator(0x6b),
   multiply: operator(0x6c),
@@ -136,12 +166,39 @@ export const v128 = {
   select: (a: Code, b: Code, mask: Code): Code => [...a, ...b, ...mask, SIMD, 0x52],
   anyTrue: operator(SIMD, 0x53),
   greaterThan: operator(SIMD, 0x3b),
+  replaceLane: (vector: Code, lane: number, value: Code): Code => [...vector, ...value, SIMD, 0x1c, lane],
   shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0xab, 0x01],
   shiftRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0xad, 0x01],
   add: operator(SIMD, 0xae, 0x01),
   rotateRight: (value: Code, bits: number): Code =>
     v128.or(v128.shiftRight(value, bits), v128.shiftLeft(value, 32 - bits)),
+  /** Two lanes of 64 bits. */
+  shiftRight64: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0xcd, 0x01],
 };
+
+/** Sixteen lanes of a byte. */
+export const bytes = {
+  splat: operator(SIMD, 0x0f),
+  equal: operator(SIMD, 0x23),
+  lessThan: operator(SIMD, 0x26),
+  add: operator(SIMD, 0x6e),
+  subtract: operator(SIMD, 0x71),
+  shiftRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0x6d],
+  /** The bytes of `table` at the sixteen places. */
+  lookUp: (table: Code, places: Code): Code => [...table, ...places, SIMD, 0x0e],
+  /** The first bit of each byte, as a number. */
+  firstBits: operator(SIMD, 0x64),
+};
+
+/** Eight lanes of 16 bits. */
+export const halves = {
+  shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0x8b, 0x01],
+  shiftRight: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0x8d, 0x01],
+};
+
+/** The bytes of some of the eight words of two vectors, for `v128.shuffle`. */
+export const words = (...lanes: number[]): number[] =>
+  lanes.flatMap((lane) => [4 * lane, 4 * lane + 1, 4 * lane + 2, 4 * lane + 3]);
 
 /** A function of a module, exported by its name. */
 export type WasmFunction = {
