@@ -6,6 +6,7 @@ type Benchmark = { readonly run: (args: readonly string[]) => Promise<object> };
 const BENCHMARKS: Readonly<Record<string, () => Promise<Benchmark>>> = {
   'quote-verify': () => import('./quote-verify.ts'),
   'ima-replay': () => import('./ima-replay.ts'),
+  'ima-signatures': () => import('./ima-signatures.ts'),
   'event-log': () => import('./event-log.ts'),
   'policy-load': () => import('./policy-load.ts'),
   'policy-generation': () => import('./policy-generation.ts'),

@@ -2,7 +2,7 @@ import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
 import { runSteps, type Steps } from '@keylime/core/steps';
 import type { Keyring } from '@keylime/ima/keyring';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
-import { type ImaExtendMode, type ImaListPart, nonBlankLines } from '@keylime/ima/replay';
+import { type ImaExtendMode, type ImaLine, type ImaListPart, nonBlankLines } from '@keylime/ima/replay';
 import { runningPcrAfter } from '@keylime/ima/running-pcr';
 import { scanImaList } from '@keylime/ima/scan';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
@@ -126,9 +126,10 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
       return acceptsFile(path, hex, rules);
     },
     line(line) {
-      if (line.index > stop) return;
-      if (line.index > firstEntry && evidence.hasTime?.() === false) {
-        stop = line.index;
+      if (line.index < stop && line.index > firstEntry && evidence.hasTime?.() === false) stop = line.index;
+      if (line.index >= stop) {
+        // What makes the list lead elsewhere is told in any case: it costs little, and without it nobody would know why.
+        if (isBroken(line)) failures.add(judgeLine(line, rules));
         return;
       }
       if (line.violation) violationCount++;
@@ -194,6 +195,10 @@ class FailureList {
     }
   }
 }
+
+/** A line that was not made by a kernel: what judges it looks no further than that. */
+const isBroken = ({ parsed, violation, computedHash }: ImaLine): boolean =>
+  !parsed.ok || (!violation && parsed.value.templateHash !== computedHash);
 
 /** A copy without the list: a path is a part of a long text, which it would keep in memory. */
 const copied = (failure: RuntimeIntegrityFailure): RuntimeIntegrityFailure => JSON.parse(JSON.stringify(failure));

@@ -101,3 +101,11 @@ test('entries beyond the quote have to be certified in the next round, those tha
   assert.deepEqual(next(GOOD.length), []);
   assert.deepEqual(next(certified), ['ima_quote_progress'], 'the PCR stood still while the list grew');
 });
+
+test('lines that no kernel made are told at once, with their index, for they are why the list leads elsewhere', () => {
+  const lines = GOOD.with(20, 'nonsense').with(30, GOOD[30]?.replace(/ \/\w+\//, ' /tmp/') ?? '');
+  const quotedPcr = pcrAfter(GOOD);
+  const result = appraiseLines(lines, { policy, quotedPcr, hasTime: () => false });
+  const told = ['20 ima_entry_malformed', '30 ima_template_hash_mismatch', 'ima_pcr_mismatch'];
+  assert.deepEqual(kindsOf(result), told);
+});
