@@ -58,7 +58,7 @@ export async function planCertificatePackage(
   if (RESERVED.includes(id) || !isCertificateName(id)) {
     throw new TenantError('invalid_argument', `--cert makes no certificate for an agent that is called ${id}`);
   }
-  const included = includeDir === undefined ? [] : await readIncluded(includeDir);
+  const included = includeDir === undefined ? [] : await readIncluded(includeDir, log);
   const dir = caDir === 'default' ? settings.defaultDir : path.resolve(caDir);
   const folder = await explained(dir, async (): Promise<CaFolder> => {
     const opened = { dir, password: await settings.password(), options: settings.options(), now: () => settings.now };
@@ -94,13 +94,16 @@ export async function planCertificatePackage(
   };
 }
 
-/** The files directly in `dir`, by name; folders in it are left out, as the existing tenant does. */
-async function readIncluded(dir: string): Promise<readonly NewEntry[]> {
+/** The files directly in `dir`, by name; folders in it are left out, as the existing tenant does, but not in silence. */
+async function readIncluded(dir: string, log: Log): Promise<readonly NewEntry[]> {
   const entries: NewEntry[] = [];
   try {
     const found = await readdir(dir, { withFileTypes: true });
     for (const entry of found.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-      if (entry.isDirectory()) continue;
+      if (entry.isDirectory()) {
+        log.warn(`--include takes no folders: ${path.join(dir, entry.name)} is left out`);
+        continue;
+      }
       if (!entry.isFile() && !entry.isSymbolicLink()) {
         throw new TenantError('invalid_argument', `--include: ${path.join(dir, entry.name)} is no file`);
       }

@@ -270,6 +270,8 @@ test('--cert makes CA, certificate and notifier, and delivers the package in the
   const outcome = await lab.run(argv, { verifier, registrar }, {}, CA_PASSWORD);
   assert.equal(outcome.code, 0, outcome.stdout);
   assert.ok(outcome.messages.some((line) => line.startsWith('WARNING - CA directory does not exist. Creating...')));
+  const left = `WARNING - --include takes no folders: ${path.join(include, 'sub')} is left out`;
+  assert.ok(outcome.messages.some((line) => line.startsWith(left)));
   const body = bodyOf(scene.changes());
   const entries = await readZip(opened(taken, body).content);
   assert.ok(entries.ok);
