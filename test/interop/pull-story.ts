@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   allowUnknownFile,
@@ -217,8 +217,10 @@ export const PULL_STEPS: readonly StoryStep[] = [
   },
   // Late: the existing agent acts upon no revocation between a restart and the next payload.
   {
-    step: 'agent restarts with its old AK, attestation goes on',
-    run: async (site) => {
+    step: 'agent restarts with its old AK, with our verifier also with another certificate: attestation goes on',
+    run: async (site, folder) => {
+      // The existing verifier knows the certificate of the enrolment and no other.
+      if (site.combination.verifier === 'ours') await rm(join(folder, 'agent', 'server-cert.crt'));
       await restartsAgent(site);
       await attests(site, attestations(await verifierRecord(site)) + 2);
     },
