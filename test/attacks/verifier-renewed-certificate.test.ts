@@ -67,6 +67,19 @@ test('an agent whose certificate has ended is attested again when it is register
   await verifier.until(agent.id, ({ attestation_count }) => attestation_count > 1);
 });
 
+test('an agent that has not renewed its certificate, which has ended, is said to need another', async () => {
+  const agent = await verifier.agent('over');
+  const { certPem } = await renewedOf(agent, new Date(Date.now() - 1000));
+  registrar.knows(agent, { mtls_cert: certPem });
+  await verifier.enrol(agent, { mtls_cert: certPem });
+  await assertFails(verifier, agent, {
+    event: 'internal.verifier.not_reachable',
+    message: /the registered certificate is valid from .* to /,
+    state: FAILED,
+  });
+  assert.match(verifier.log(), /agent=over reason="the registered certificate does not hold now"/);
+});
+
 const refusals: readonly [
   name: string,
   record: (agent: LyingAgent, shown: TestIdentity) => Promise<Readonly<Record<string, unknown>> | undefined>,

@@ -73,11 +73,11 @@ export function judgeRenewed(
   }
   const [old, renewed] = [parseCertificate(enrolled.mtlsCert), parseCertificate(record.mtls_cert)];
   if (old === undefined || renewed === undefined) return bad('it is registered without a certificate');
+  if (now < renewed.validFromDate || now > renewed.validToDate)
+    return bad('the registered certificate does not hold now');
   if (renewed.raw.equals(old.raw)) {
     return bad('the certificate of the enrolment is the registered one: somebody else may be at its address');
   }
-  if (now < renewed.validFromDate || now > renewed.validToDate)
-    return bad('the registered certificate does not hold now');
   const isSameKey = renewed.publicKey.equals(old.publicKey);
   if (keyRule === 'same_key' && !isSameKey) {
     return bad('the registered certificate is for another key: see agent_certificate_renewal, or enrol the agent anew');
