@@ -325,6 +325,8 @@ test('a key can be rotated: the old one is no longer needed after one start', as
   assert.deepEqual(agent.shares, [share, share]);
   await running.kill();
   await writeFile(path.join(running.folder, 'new.key'), key());
+  await assert.rejects(running.start(), { code: 'key_not_configured', message: /move revocation_keys away/ });
+  await rename(path.join(running.folder, 'revocation_keys'), path.join(running.folder, 'lost'));
   await running.start();
   assert.match(running.log(), /the key of some secrets is missing; .* agents=1 first=rotated/);
 });
