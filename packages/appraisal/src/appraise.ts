@@ -31,7 +31,7 @@ export type Expectation = {
    * Who began: a verifier that polls (`pull`, unless said otherwise), or an agent by itself. Evidence of the latter binds no
    * transport key in PCR 16, and its TPM may say after a loss of power that its clock is not safe for a while.
    */
-  readonly initiative?: 'pull' | 'push';
+  readonly mode?: 'pull' | 'push';
   /** What must be in `extraData`; text as its UTF-8 bytes. */
   readonly nonce: string | Uint8Array;
   /** The PCRs asked for, bit i for PCR i, without PCR 16. */
@@ -106,7 +106,7 @@ export function appraise(
   });
   const { mask, requestedEntry, runtimePolicy } = expectation;
 
-  const bindsKey = expectation.initiative !== 'push';
+  const bindsKey = expectation.mode !== 'push';
   const transportKeyPem = evidence.transportKeyPem ?? progress.transportKeyPem;
   if (bindsKey && transportKeyPem === undefined) return refused([{ kind: 'transport_key_missing' }]);
 

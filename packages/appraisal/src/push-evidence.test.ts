@@ -34,7 +34,7 @@ function policies() {
 }
 
 const expectation: Expectation = {
-  initiative: 'push',
+  mode: 'push',
   nonce: challenge,
   mask: 0x400,
   requestedEntry: 0,
@@ -75,7 +75,7 @@ test('evidence of an agent that began by itself needs no transport key, and bind
   assert.ok(result.verdict === 'affirming');
   assert.deepEqual([result.progress.nextEntry, result.progress.transportKeyPem], [2, undefined]);
   assert.equal(
-    verdictOf(evidence(['boot_aggregate']), { ...expectation, initiative: 'pull' }, empty),
+    verdictOf(evidence(['boot_aggregate']), { ...expectation, mode: 'pull' }, empty),
     'transport_key_missing',
   );
 });
@@ -127,5 +127,5 @@ test('a clock that lost power is taken as it is after a reset, until it is safe 
   assert.equal(verdictOf(evidence(['boot_aggregate'], lost), expectation, second.progress), 'clock_not_advanced');
   const sudden = evidence(['boot_aggregate'], { clock: 9001n, safe: false });
   assert.equal(verdictOf(sudden, expectation, first.progress), 'inconclusive');
-  assert.equal(verdictOf(later, { ...expectation, initiative: 'pull' }, second.progress), 'transport_key_missing');
+  assert.equal(verdictOf(later, { ...expectation, mode: 'pull' }, second.progress), 'transport_key_missing');
 });

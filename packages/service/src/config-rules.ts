@@ -31,14 +31,6 @@ export function verifierProblems(
     ...durableAttestationProblems('verifier', verifier.durable_attestation_import),
     ...databaseProblems('verifier', verifier.database_url),
   ];
-  const problem = (option: keyof typeof verifierOptions, text: string) =>
-    problems.push({ section: 'verifier', option, text });
-  if (verifier.mode === 'push') {
-    problem(
-      'mode',
-      'mode = push is not served yet: push attestation comes with a later version; this one serves mode = pull',
-    );
-  }
   const url = revocations.webhook_url;
   if (url !== '' && !(URL.canParse(url) && /^https?:/i.test(url))) {
     problems.push({

@@ -196,12 +196,21 @@ test('a database that cannot be is found with everything else, and its password 
   }
 });
 
+test('a verifier that agents push to wants evidence each minute, unless something else is set', (t) => {
+  const interval = (text: string) => {
+    const { source } = sourceWith(t, { 'etc/verifier.conf': `[verifier]\n${text}\n` });
+    return loadVerifierConfig(source).config.quote_interval;
+  };
+  assert.equal(interval('mode = push'), 60);
+  assert.equal(interval('mode = push\nquote_interval = 2'), 2);
+  assert.equal(interval('mode = pull'), 2);
+});
+
 test('settings that would silently switch a check off are refused', (t) => {
   const refused: readonly (readonly [setting: string, expected: RegExp])[] = [
     ['trusted_client_ca = all\ntls_dir = default', /trusted_client_ca = all would trust anybody/],
     ['trusted_server_ca = all\ntls_dir = default', /trusted_server_ca = all would trust anybody/],
     ['trusted_client_ca = []\ntls_dir = default', /trusted_client_ca must not be empty/],
-    ['mode = push', /mode = push is not served yet/],
     ['mode =', /mode = "": expected one of pull, push/],
     ['severity_labels = []', /severity_labels/],
     ['severity_policy = []', /severity_policy/],

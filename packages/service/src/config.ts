@@ -75,9 +75,20 @@ export function loadVerifierConfig(source: ConfigSource): Loaded<VerifierConfig>
     const tables = { verifier: verifierOptions, revocations: revocationOptions };
     const { settings, origin } = readComponent('verifier', tables, source, common.workDir, report);
     collect(report, origin, verifierProblems(settings.verifier, settings.revocations));
-    return { ...settings.verifier, revocations: settings.revocations, ...common };
+    return {
+      ...settings.verifier,
+      quote_interval: quoteInterval(settings.verifier, origin('verifier', 'quote_interval') !== undefined),
+      revocations: settings.revocations,
+      ...common,
+    };
   });
 }
+
+/** Agents that push come at their own expense, and each time with a new connection: two seconds are for polling. */
+const PUSH_INTERVAL_SECONDS = 60;
+
+const quoteInterval = ({ mode, quote_interval }: Settings<typeof verifierOptions>, isWritten: boolean): number =>
+  mode === 'push' && !isWritten ? PUSH_INTERVAL_SECONDS : quote_interval;
 
 /** registrar.conf, logging.conf, and `tpm_cert_store` of tenant.conf. Throws `ConfigError`. */
 export function loadRegistrarConfig(source: ConfigSource): Loaded<RegistrarConfig> {

@@ -41,6 +41,8 @@ declare module 'fastify' {
     action?: string;
     /** Name of the path parameter that holds the agent's id; `agentId` unless said otherwise. */
     agentParameter?: string;
+    /** An `Authorization` header is not looked at: on the way to a token, an old one is no fault. Public routes only. */
+    ignoresToken?: boolean;
   }
   interface FastifyRequest {
     /** Who asks; set before the handler runs. */
@@ -73,7 +75,8 @@ export function authorizeRequests(
     if (audience !== 'public' && request.protocol !== 'https') {
       throw new HttpProblem(400, 'This resource is served over HTTPS only.');
     }
-    const identity = await identify(request, options);
+    const ignoresToken = audience === 'public' && request.routeOptions.config.ignoresToken === true;
+    const identity = ignoresToken ? ANONYMOUS : await identify(request, options);
     if (typeof identity === 'string') return refuse(reply, 401, identity);
     request.identity = identity;
     const problem =

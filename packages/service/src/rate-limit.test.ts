@@ -2,6 +2,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addressKey, rateLimiter } from './rate-limit.ts';
 
+test('a request that is given back does not count', () => {
+  const limiter = rateLimiter({ rate: { burst: 1, perMinute: 1 }, now: () => 0 });
+  for (let n = 0; n < 3; n++) {
+    assert.equal(limiter.take('a'), undefined);
+    limiter.giveBack('a');
+  }
+  limiter.giveBack('a');
+  limiter.giveBack('never seen');
+  assert.equal(limiter.take('a'), undefined);
+  assert.equal(limiter.take('a'), 60);
+});
+
 test('a burst passes, then as many as the rate allows, and the refused are told how long to wait', () => {
   let time = 0;
   const limiter = rateLimiter({ rate: { burst: 3, perMinute: 6 }, now: () => time });

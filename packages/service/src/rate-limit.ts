@@ -4,6 +4,8 @@ export type Rate = { readonly burst: number; readonly perMinute: number };
 export type RateLimiter = {
   /** Counts a request of `key`: `undefined` if it may go on, else the seconds after which it may be tried again. */
   readonly take: (key: string) => number | undefined;
+  /** Takes back that a request of `key` was counted. */
+  readonly giveBack: (key: string) => void;
 };
 
 /**
@@ -29,6 +31,10 @@ export function rateLimiter(options: {
       const oldest = buckets.size > maxKeys ? buckets.keys().next().value : undefined;
       if (oldest !== undefined) buckets.delete(oldest);
       return allowed ? undefined : Math.max(1, Math.ceil((1 - tokens) / perMs / 1000));
+    },
+    giveBack(key) {
+      const bucket = buckets.get(key);
+      if (bucket !== undefined) buckets.set(key, { ...bucket, tokens: Math.min(rate.burst, bucket.tokens + 1) });
     },
   };
 }

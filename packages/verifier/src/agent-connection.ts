@@ -29,7 +29,7 @@ export function agentConnection(client: HttpClient): AgentConnection {
 /** A peer that has not taken a notification by then is told later. */
 const NOTIFICATION_MS = 5_000;
 
-/** Posts to one of many agents, each time over a connection of its own; `undefined` if it is not enrolled any more. */
+/** Posts to one of many agents, each time over a connection of its own; `undefined` if none that listens is enrolled. */
 export const postToAgentOf =
   (
     agents: { readonly find: (id: AgentId) => Promise<Agent | undefined> },
@@ -38,7 +38,7 @@ export const postToAgentOf =
   async (agentId: string, path: (apiVersion: string) => string, json: unknown): Promise<AgentAnswer | undefined> => {
     const id = parseAgentId(agentId);
     const agent = id && (await agents.find(id));
-    if (agent === undefined) return undefined;
+    if (agent === undefined || agent.mode === 'push') return undefined;
     const connection = connect(agent);
     try {
       return await connection.post(path(agent.supportedVersion), json, AbortSignal.timeout(NOTIFICATION_MS));

@@ -1,13 +1,13 @@
 import type { AgentId } from '@keylime/core/agent-id';
 import { compileOnce, type Parameter } from '@keylime/service/compile-once';
-import type { Kysely, Transaction } from 'kysely';
+import type { Kysely, Selectable, Transaction } from 'kysely';
 import type { Agent, AgentRecord } from './agent.ts';
 import { type NewDelivery, outboxRow } from './notifications/outbox.ts';
 import type { Peer } from './notifications/spread.ts';
 import { OPERATIONAL_STATES } from './operational-state.ts';
 import { removeOwnPolicy } from './policy-store.ts';
 import { agentRow, CorruptRowError, type RecordColumns, recordColumns, storedAgent } from './stored-agent.ts';
-import type { VerifierTables } from './tables.ts';
+import type { AgentsTable, VerifierTables } from './tables.ts';
 
 /** Runs a small write in one transaction with others; resolves when it is committed. */
 export type GroupWrite = <T>(job: (trx: Transaction<VerifierTables>) => Promise<T>) => Promise<T>;
@@ -18,9 +18,15 @@ export type SaveAlong = (trx: Transaction<VerifierTables>) => Promise<void>;
 /** The agents of one verifier. */
 export type AgentStore = {
   readonly find: (id: AgentId) => Promise<Agent | undefined>;
+  /** The agent, whichever verifier of this database attests it. */
+  readonly findOfAnyVerifier: (id: AgentId) => Promise<Agent | undefined>;
   readonly list: () => Promise<readonly Agent[]>;
   readonly listIds: () => Promise<readonly AgentId[]>;
-  /** At most `limit` agents in the order of their ids, those behind `after`. */
+  /** Agents whose evidence is overdue, those that wait longest first, at most `limit`. */
+  readonly overdue: (nowMs: number, limit: number) => Promise<readonly Agent[]>;
+  /** Waits for evidence until `attestByMs` at least, of all agents that it is waited for. */
+  readonly waitUntil: (attestByMs: number) => Promise<void>;
+  /** At most `limit` agents that listen, in the order of their ids, those behind `after`. */
   readonly peersAfter: (after: string | undefined, limit: number) => Promise<readonly Peer[]>;
   /**
    * Stores what a round made of an agent, with the notifications that it caused, if the agent still is at the revision of
@@ -55,6 +61,17 @@ export function sqlAgentStore(
     return row && storedAgent(row);
   }
 
+  const readable = (rows: readonly Selectable<AgentsTable>[]): readonly Agent[] =>
+    rows.flatMap((row) => {
+      try {
+        return [storedAgent(row)];
+      } catch (error) {
+        if (!(error instanceof CorruptRowError)) throw error;
+        onCorrupt(error);
+        return [];
+      }
+    });
+
   // The statement of the hot path: built and compiled once, bound to the values of each round.
   const updateRow = compileOnce(
     (value: Parameter<RecordColumns & { revision: number; agent_id: string; read: number }>) =>
@@ -78,6 +95,8 @@ export function sqlAgentStore(
           progress: value('progress'),
           key_share_recipient: value('key_share_recipient'),
           key_share_retries: value('key_share_retries'),
+          attest_by_ms: value('attest_by_ms'),
+          silent: value('silent'),
         })
         .where('agent_id', '=', value('agent_id'))
         .where('revision', '=', value('read')),
@@ -96,21 +115,36 @@ export function sqlAgentStore(
 
   return {
     find: (id) => findIn(db, id),
-    list: async () =>
-      (await mine(db).selectAll().orderBy('agent_id').execute()).flatMap((row) => {
-        try {
-          return [storedAgent(row)];
-        } catch (error) {
-          if (!(error instanceof CorruptRowError)) throw error;
-          onCorrupt(error);
-          return [];
-        }
-      }),
+    async findOfAnyVerifier(id) {
+      const row = await db.selectFrom('agents').selectAll().where('agent_id', '=', id).executeTakeFirst();
+      return row && storedAgent(row);
+    },
+    async overdue(nowMs, limit) {
+      const rows = await mine(db)
+        .selectAll()
+        .where('attest_by_ms', '<', nowMs)
+        .orderBy('attest_by_ms')
+        .limit(limit)
+        .execute();
+      return readable(rows);
+    },
+    async waitUntil(attestByMs) {
+      await write((trx) =>
+        trx
+          .updateTable('agents')
+          .set({ attest_by_ms: attestByMs })
+          .where('verifier_id', '=', verifierId)
+          .where('attest_by_ms', '<', attestByMs)
+          .execute(),
+      );
+    },
+    list: async () => readable(await mine(db).selectAll().orderBy('agent_id').execute()),
     listIds: async () =>
       (await mine(db).select('agent_id').orderBy('agent_id').execute()).map((row) => row.agent_id as AgentId),
     async peersAfter(after, limit) {
       const rows = await mine(db)
         .select(['agent_id', 'operational_state', 'unreachable_rounds'])
+        .where('mode', '=', 'pull')
         .$if(after !== undefined, (query) => query.where('agent_id', '>', after ?? ''))
         .orderBy('agent_id')
         .limit(limit)
@@ -150,7 +184,9 @@ export function sqlAgentStore(
       write(async (trx) => {
         const agent = await findIn(trx, id);
         if (agent === undefined) return false;
-        await trx.deleteFrom('agents').where('agent_id', '=', id).execute();
+        for (const table of ['push_sessions', 'attestation_evidence', 'attestations', 'agents'] as const) {
+          await trx.deleteFrom(table).where('agent_id', '=', id).execute();
+        }
         if (agent.runtimePolicyName === id) await removeOwnPolicy(trx, 'runtime_policies', id);
         if (agent.mbPolicyName === id) await removeOwnPolicy(trx, 'mb_policies', id);
         return true;

@@ -5,12 +5,17 @@ import type { AgentId } from '@keylime/core/agent-id';
 import type { ImaExtendMode } from '@keylime/ima/replay';
 import type { OperationalState } from './operational-state.ts';
 
+/** Who begins an attestation: the verifier, which asks the agent, or the agent, which sends its evidence by itself. */
+export type AttestationMode = 'pull' | 'push';
+
 /**
  * What an operator enrolled: where the attester is, whose key signs, and what is expected of it. Of it only the certificate
  * changes, when the agent has renewed it.
  */
 export type Enrolment = {
   readonly id: AgentId;
+  readonly mode: AttestationMode;
+  /** Empty, and port 0, for an agent that pushes: it has no ear. */
   readonly ip: string;
   readonly port: number;
   readonly verifierIp: string;
@@ -62,6 +67,10 @@ export type AgentRecord = {
   readonly keyShareRecipient: string | undefined;
   /** Deliveries of the key share in a row that nobody took. */
   readonly keyShareRetries: number;
+  /** When the next evidence of an agent that pushes is overdue, Unix milliseconds; absent where nobody waits for it. */
+  readonly attestByMs: number | undefined;
+  /** Whether an agent that pushes let that time pass. */
+  readonly silent: boolean;
 };
 
 /** One enrolled agent as it is stored. `revision` grows by one with every write; a write of another revision is refused. */
@@ -85,4 +94,6 @@ export const freshRecord = (supportedVersion: string): AgentRecord => ({
   progress: { nextEntry: 0 },
   keyShareRecipient: undefined,
   keyShareRetries: 0,
+  attestByMs: undefined,
+  silent: false,
 });

@@ -27,7 +27,12 @@ export type EngineParts = PolicySources & {
   readonly steps: Steps;
   /** Opens the way to an agent; nothing is sent yet. */
   readonly connect: (agent: Agent) => AgentConnection;
-  readonly settings: EngineSettings & JudgementSettings & { readonly scheduler: SchedulerSettings };
+  readonly settings: EngineSettings &
+    JudgementSettings & {
+      readonly scheduler: SchedulerSettings;
+      /** Milliseconds after which an agent that pushes and sent nothing is missed. */
+      readonly silenceMs: number;
+    };
   readonly judge: Judge;
   /** Asked about agents that show another certificate than the enrolled one. */
   readonly findRenewed: FindRenewed;
@@ -89,7 +94,7 @@ export function openEngine(parts: EngineParts): Engine {
 
   async function round(id: AgentId): Promise<Round> {
     const live = lives.get(id) ?? (await load(id));
-    if (live === undefined || !isAsked(live.agent, settings.severity)) {
+    if (live === undefined || live.agent.mode === 'push' || !isAsked(live.agent, settings.severity)) {
       drop(id);
       return { nextDelayMs: undefined, healthy: true };
     }
@@ -191,7 +196,8 @@ export function openEngine(parts: EngineParts): Engine {
 
   return {
     async start() {
-      const asked = (await agents.list()).filter((agent) => isAsked(agent, settings.severity));
+      const pulled = (await agents.list()).filter(({ mode }) => mode === 'pull');
+      const asked = pulled.filter((agent) => isAsked(agent, settings.severity));
       const spanMs = Math.max(1000, settings.quoteIntervalMs);
       for (const [n, agent] of asked.entries()) {
         // One that cannot be made ready fails in its rounds, over and over, where it is seen and mended.
@@ -208,7 +214,7 @@ export function openEngine(parts: EngineParts): Engine {
       drop(id);
     },
     async stop(id) {
-      const changed = await agents.change(id, (agent) => ({ ...agent, state: 'tenantFailed' }));
+      const changed = await agents.change(id, (agent) => ({ ...agent, state: 'tenantFailed', attestByMs: undefined }));
       if (changed !== undefined) {
         scheduler.forget(id);
         drop(id);
@@ -218,7 +224,7 @@ export function openEngine(parts: EngineParts): Engine {
     async reactivate(id) {
       const found = await agents.find(id);
       if (found === undefined) return false;
-      if (isInGoodStanding(found.state)) return true;
+      if (isInGoodStanding(found.state) && !found.silent) return true;
       const changed = await agents.change(id, (agent) => ({
         ...agent,
         state: 'start',
@@ -230,6 +236,8 @@ export function openEngine(parts: EngineParts): Engine {
         keyShareRecipient: undefined,
         keyShareRetries: 0,
         progress: fromFirstEntry(agent.progress),
+        attestByMs: agent.mode === 'push' ? clock.now() + settings.silenceMs : undefined,
+        silent: false,
       }));
       if (changed === undefined) return false;
       drop(id);

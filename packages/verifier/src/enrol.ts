@@ -24,7 +24,12 @@ const refused = (code: 400 | 401 | 404 | 409, status: string): EnrolResult => ({
 export async function enrol(
   write: GroupWrite,
   request: EnrolmentRequest,
-  settings: SubmissionSettings & { readonly verifierId: string; readonly vault: SecretVault },
+  settings: SubmissionSettings & {
+    readonly verifierId: string;
+    readonly vault: SecretVault;
+    /** Milliseconds after which an agent that pushes and sent nothing is missed. */
+    readonly silenceMs: number;
+  },
   bootPolicies: BootPolicies,
 ): Promise<EnrolResult> {
   const {
@@ -59,6 +64,7 @@ export async function enrol(
   const agent: Agent = {
     ...enrolment,
     ...freshRecord(supportedVersion),
+    attestByMs: enrolment.mode === 'push' ? Date.now() + settings.silenceMs : undefined,
     runtimePolicyName: ownName,
     sealedKeyShare: keyShare && settings.vault.seal(id, 'key share', keyShare),
     sealedRevocationKey:

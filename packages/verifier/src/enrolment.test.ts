@@ -14,7 +14,7 @@ assert.ok(id);
 const agentId = id;
 const ak = softwareAk({ encryption: 'ecc256' });
 const certificate = await (await testCa()).issue({ commonNames: ['agent-1'], purpose: 'serverAuth' });
-const settings = { enableAgentMtls: true, verifierIp: '10.0.0.1', verifierPort: 8881 };
+const settings = { mode: 'pull', enableAgentMtls: true, verifierIp: '10.0.0.1', verifierPort: 8881 } as const;
 
 const body: { readonly [key: string]: Json } = {
   v: null,

@@ -13,7 +13,7 @@ import { decodeTpmPolicy } from '@keylime/policies/tpm-policy';
 import { isHost } from '@keylime/service/http-endpoint';
 import { akProblems } from '@keylime/tpm/key-checks';
 import { decodePublic, publicKey } from '@keylime/tpm/public';
-import type { Enrolment } from './agent.ts';
+import type { AttestationMode, Enrolment } from './agent.ts';
 import type { GivenReference } from './boot-policies.ts';
 import { isPolicyName, POLICY_NAME_RULE } from './policy-name.ts';
 
@@ -42,6 +42,8 @@ export type SubmittedPolicy = {
 export type SubmittedMbPolicy = GivenReference & { readonly name: string | undefined };
 
 export type EnrolmentSettings = {
+  /** How agents are attested that are enrolled here. */
+  readonly mode: AttestationMode;
   readonly enableAgentMtls: boolean;
   readonly verifierIp: string;
   readonly verifierPort: number;
@@ -59,8 +61,10 @@ export function decodeEnrolment(
   if (!isJsonObject(body)) return bad(['the body must be a JSON object']);
   const fields = new Fields(body);
 
-  const ip = fields.host('cloudagent_ip');
-  const port = fields.port('cloudagent_port');
+  // An agent that pushes has no ear: what tools say of its address is passed over.
+  const listens = settings.mode === 'pull';
+  const ip = listens ? fields.host('cloudagent_ip') : '';
+  const port = listens ? fields.port('cloudagent_port') : 0;
   const verifierIp = fields.optionalText('verifier_ip') ?? settings.verifierIp;
   const verifierPort = fields.optionalPort('verifier_port') ?? settings.verifierPort;
   const tpmPolicy = fields.filledText('tpm_policy');
@@ -86,13 +90,20 @@ export function decodeEnrolment(
   fields.add(keyringProblems(signatureKeys));
   if (revocationKey !== '') fields.add(revocationKeyProblems(revocationKey));
   const certificate = mtlsCert === undefined || mtlsCert === '' || mtlsCert === 'disabled' ? undefined : mtlsCert;
-  if (settings.enableAgentMtls && certificate === undefined) fields.add(['mTLS certificate for agent is required!']);
-  if (certificate !== undefined) fields.add(certificateProblems(certificate));
+  if (!listens && keyShare !== undefined) {
+    fields.add([
+      'v cannot be delivered: this verifier runs with mode = push, and agents that push take no payload; enrol the agent without one',
+    ]);
+  }
+  if (listens && settings.enableAgentMtls && certificate === undefined)
+    fields.add(['mTLS certificate for agent is required!']);
+  if (listens && certificate !== undefined) fields.add(certificateProblems(certificate));
   if (fields.problems.length > 0) return bad(fields.problems);
 
   const known: readonly string[] = API_VERSIONS;
   return good({
     id,
+    mode: settings.mode,
     ip,
     port,
     verifierIp,
@@ -104,7 +115,7 @@ export function decodeEnrolment(
     mbPolicy,
     accepted,
     akTpm,
-    mtlsCert: settings.enableAgentMtls ? certificate : undefined,
+    mtlsCert: listens && settings.enableAgentMtls ? certificate : undefined,
     revocationKey,
     // [compat] Tools that have no keys send an empty list, an empty keyring or nothing.
     ...(hasKeys(signatureKeys) && { imaSignVerificationKeys: signatureKeys }),

@@ -110,4 +110,67 @@ export const verifierMigrations: readonly Migration[] = [
       await trx.schema.alterTable('runtime_policies').addColumn('signature_key', text).execute();
     },
   },
+  {
+    name: 'push attestation',
+    async up(trx, { integer, text, json, boolean, bytes }) {
+      const agents = () => trx.schema.alterTable('agents');
+      await agents()
+        .addColumn('mode', text, (column) => column.notNull().defaultTo('pull'))
+        .execute();
+      await agents().addColumn('attest_by_ms', integer).execute();
+      await agents()
+        .addColumn('silent', boolean, (column) => column.notNull().defaultTo(false))
+        .execute();
+      await trx.schema.createIndex('agents_overdue').on('agents').columns(['verifier_id', 'attest_by_ms']).execute();
+      await trx.schema
+        .createTable('push_sessions')
+        .addColumn('session_id', text, (column) => column.primaryKey())
+        .addColumn('agent_id', text, (column) => column.notNull())
+        .addColumn('challenge', text, (column) => column.notNull())
+        .addColumn('created_at_ms', integer, (column) => column.notNull())
+        .addColumn('challenge_expires_at_ms', integer, (column) => column.notNull())
+        .addColumn('token_hash', text)
+        .addColumn('token_expires_at_ms', integer)
+        .addColumn('ak_name', text)
+        .execute();
+      await trx.schema.createIndex('push_sessions_by_agent').on('push_sessions').column('agent_id').execute();
+      await trx.schema
+        .createIndex('push_sessions_by_expiry')
+        .on('push_sessions')
+        .column('challenge_expires_at_ms')
+        .execute();
+      await trx.schema
+        .createTable('attestations')
+        .addColumn('agent_id', text, (column) => column.notNull())
+        .addColumn('number', integer, (column) => column.notNull())
+        .addColumn('verifier_id', text, (column) => column.notNull())
+        .addColumn('stage', text, (column) => column.notNull())
+        .addColumn('evaluation', text, (column) => column.notNull())
+        .addColumn('chosen', json, (column) => column.notNull())
+        .addColumn('offered', json, (column) => column.notNull())
+        .addColumn('capabilities_at_ms', integer, (column) => column.notNull())
+        .addColumn('challenge_expires_at_ms', integer, (column) => column.notNull())
+        .addColumn('evidence_at_ms', integer)
+        .addColumn('evidence_digest', text)
+        .addColumn('collected', json)
+        .addColumn('completed_at_ms', integer)
+        .addColumn('failure_reason', text)
+        .addColumn('failures', json)
+        .addColumn('reset_count', integer)
+        .addPrimaryKeyConstraint('attestations_key', ['agent_id', 'number'])
+        .execute();
+      await trx.schema
+        .createIndex('attestations_to_judge')
+        .on('attestations')
+        .columns(['verifier_id', 'stage'])
+        .execute();
+      await trx.schema
+        .createTable('attestation_evidence')
+        .addColumn('agent_id', text, (column) => column.notNull())
+        .addColumn('number', integer, (column) => column.notNull())
+        .addColumn('body', bytes, (column) => column.notNull())
+        .addPrimaryKeyConstraint('attestation_evidence_key', ['agent_id', 'number'])
+        .execute();
+    },
+  },
 ];

@@ -36,6 +36,7 @@ import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
 import { PolicyNotSignedError, signatureProblem } from './policy-signature.ts';
 import { sqlPolicyStore } from './policy-store.ts';
+import { openPush } from './push/open-push.ts';
 import { openRegistrar } from './registrar-client.ts';
 import { agentRoutes } from './routes/agents.ts';
 import { mbPolicyRoutes } from './routes/mb-policies.ts';
@@ -92,7 +93,8 @@ export async function startVerifier(
   log: Log,
   options: StartOptions = {},
 ): Promise<RunningVerifier> {
-  log.info('Starting Keylime verifier in PULL mode...');
+  // [compat] Suites of the field look for this text.
+  log.info(`Starting Keylime verifier in ${config.mode.toUpperCase()} mode...`);
   log.info(`Current API version: ${CURRENT_API_VERSION}`);
   log.info(`Other supported API versions: ${API_VERSIONS.filter((one) => one !== CURRENT_API_VERSION).join(', ')}`);
   const closers: (() => Promise<unknown>)[] = [];
@@ -220,62 +222,82 @@ export async function startVerifier(
     });
     const registrar = openRegistrar(config, material, usesOfTls, log);
     closers.unshift(() => registrar.close());
+    const judge = judgeHereOrElsewhere({
+      pool,
+      policies: policyStore,
+      bootPolicies,
+      roundMs: judging.roundMs,
+      ...(options.onHandOver && { onHandOver: options.onHandOver }),
+    });
+    const judgement = {
+      quoteIntervalMs: config.quote_interval * 1000,
+      silenceMs: silenceMsOf(config),
+      retry: {
+        maxRetries: config.max_retries,
+        intervalSeconds: config.retry_interval,
+        exponential: config.exponential_backoff,
+      },
+      severity: {
+        labels: config.severity_labels,
+        rules: config.severity_policy.map(({ event_id: pattern, severity_label: label }) => ({
+          matches: (eventId: string) => pattern.test(eventId),
+          label,
+        })),
+      },
+      violations: violationsOf(config),
+      extendMode: config.ima_extend_mode,
+    };
     const engine = openEngine({
       agents,
       steps,
       policies,
       mbPolicies,
       connect,
-      judge: judgeHereOrElsewhere({
-        pool,
-        policies: policyStore,
-        bootPolicies,
-        roundMs: judging.roundMs,
-        ...(options.onHandOver && { onHandOver: options.onHandOver }),
-      }),
+      judge,
       findRenewed: registrar.findRenewed,
       vault,
-      settings: {
-        quoteIntervalMs: config.quote_interval * 1000,
-        retry: {
-          maxRetries: config.max_retries,
-          intervalSeconds: config.retry_interval,
-          exponential: config.exponential_backoff,
-        },
-        severity: {
-          labels: config.severity_labels,
-          rules: config.severity_policy.map(({ event_id: pattern, severity_label: label }) => ({
-            matches: (eventId) => pattern.test(eventId),
-            label,
-          })),
-        },
-        scheduler: { maxHealthy: 512, maxUnhealthy: 256 },
-        violations: violationsOf(config),
-        extendMode: config.ima_extend_mode,
-      },
+      settings: { ...judgement, scheduler: { maxHealthy: 512, maxUnhealthy: 256 } },
       log,
       clock: systemClock,
       ...(options.onRound && { onRound: options.onRound }),
     });
     closers.unshift(() => settledWithin(engine.close(), config.shutdown_drain_timeout * 1000));
+    const push = openPush({
+      ...{ config, db, write, agents, policies, mbPolicies, steps, judge },
+      settings: {
+        ...judgement,
+        recoversByItself: config.auto_recover_attestation_failures,
+        tokenLifetimeMs: config.extend_token_on_attestation ? config.session_lifetime * 1000 : undefined,
+        judgeWithinMs: config.verification_timeout === 0 ? undefined : config.verification_timeout * 1000,
+      },
+      log,
+      clock: systemClock,
+      ...(options.onRound && { onRound: options.onRound }),
+    });
+    closers.unshift(() => settledWithin(push.close(), config.shutdown_drain_timeout * 1000));
 
     const app = buildHttpServer({
       log,
       tls: material.server,
       bodyLimitBytes: config.max_upload_size,
       parseBodyWithoutContentType: true,
+      collapseSlashes: true,
+      verifyToken: push.verifyToken,
     });
     const settings = {
       verifierId,
       vault,
       ...signatures,
       log,
+      mode: config.mode,
       quoteIntervalSeconds: config.quote_interval,
+      silenceMs: judgement.silenceMs,
       enableAgentMtls: config.enable_agent_mtls,
       verifierIp: config.ip,
       verifierPort: config.port,
     };
-    versionRoutes(app);
+    versionRoutes(app, config.mode);
+    push.routes(app);
     const versions = ['2', ...API_VERSIONS];
     forVersions(app, versions, agentRoutes({ agents, write, policies, mbPolicies, bootPolicies, engine, settings }));
     forVersions(app, versions, runtimePolicyRoutes({ store: policyStore, registry: policies, settings }));
@@ -314,6 +336,7 @@ export async function startVerifier(
     log.info('Listening', { https: `${address.host}:${address.port}` });
     notifications.wake();
     await engine.start();
+    await push.start();
     return { address, certificates, broken: ownership.lost, close };
   } catch (error) {
     await close().catch((closing: unknown) => log.error('Closing after a failed start went wrong', { error: closing }));
@@ -333,6 +356,13 @@ export const bootPolicySettings = (config: VerifierConfig): BootPolicySettings =
   evaluate: config.measured_boot_evaluate,
   timeoutMs: config.measured_boot_timeout * 1000,
 });
+
+/** Of the intervals at which an agent that pushes is to attest, so many may pass before it is missed. */
+const MISSED_INTERVALS = 5;
+const LEAST_SILENCE_MS = 2000;
+
+const silenceMsOf = ({ quote_interval: seconds }: VerifierConfig): number =>
+  Math.max(LEAST_SILENCE_MS, MISSED_INTERVALS * seconds * 1000);
 
 /** [compat] The old option means the opposite of its name. */
 function violationsOf({ tomtou, ignore_tomtou_errors: legacy }: VerifierConfig): 'accept' | 'fail' {

@@ -1,7 +1,7 @@
 import type { Agent } from './agent.ts';
 import { OPERATIONAL_STATES } from './operational-state.ts';
 
-export type AttestationStatus = 'PASS' | 'FAIL' | 'PENDING';
+export type AttestationStatus = 'PASS' | 'FAIL' | 'PENDING' | 'TIMEOUT';
 
 /** PASS only after a round that passed; the existing verifier says PASS right after enrolment. */
 export function attestationStatus(agent: Agent): AttestationStatus {
@@ -11,9 +11,10 @@ export function attestationStatus(agent: Agent): AttestationStatus {
     case 'tenantFailed':
       return 'FAIL';
     case 'start':
-      return 'PENDING';
+      return agent.silent ? 'TIMEOUT' : 'PENDING';
     case 'getQuote':
     case 'provideV':
+      if (agent.silent) return 'TIMEOUT';
       return agent.attestationCount > 0 ? 'PASS' : 'PENDING';
   }
 }
@@ -33,8 +34,8 @@ export function agentStatus(
   return {
     operational_state: OPERATIONAL_STATES[agent.state],
     v: null,
-    ip: agent.ip,
-    port: agent.port,
+    ip: agent.mode === 'push' ? null : agent.ip,
+    port: agent.mode === 'push' ? null : agent.port,
     tpm_policy: agent.tpmPolicy,
     meta_data: agent.metadata,
     has_mb_refstate: settings.hasMbPolicy ? 1 : 0,
@@ -56,6 +57,7 @@ export function agentStatus(
     attestation_status: attestationStatus(agent),
     attestation_period: `${Math.trunc(settings.quoteIntervalSeconds)}s`,
     maximum_attestation_interval: `${Math.trunc(5 * settings.quoteIntervalSeconds)}s`,
+    attestation_mode: agent.mode,
     unreachable_rounds: agent.unreachableRounds,
     inconclusive_rounds: agent.inconclusiveRounds,
     last_failures: agent.lastFailures.map(({ eventId, context }) => ({ event_id: eventId, context })),

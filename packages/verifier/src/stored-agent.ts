@@ -20,7 +20,7 @@ export class CorruptRowError extends Error {
 /** An enrolment as JSON; `mtlsCert` null stands for plain HTTP. */
 export type StoredEnrolment = Omit<
   Enrolment,
-  'id' | 'runtimePolicyName' | 'mbPolicyName' | 'mtlsCert' | 'sealedKeyShare' | 'sealedRevocationKey'
+  'id' | 'mode' | 'runtimePolicyName' | 'mbPolicyName' | 'mtlsCert' | 'sealedKeyShare' | 'sealedRevocationKey'
 > & {
   readonly mtlsCert: string | null;
   /** PEM, in rows of versions that kept it in the clear: `sealSecrets` takes it away. */
@@ -63,6 +63,7 @@ export function agentRow(agent: Agent): Insertable<AgentsTable> {
   return {
     agent_id: agent.id,
     verifier_id: agent.verifierId,
+    mode: agent.mode,
     revision: agent.revision,
     enrolment,
     runtime_policy_name: agent.runtimePolicyName,
@@ -94,6 +95,8 @@ export function recordColumns(record: AgentRecord) {
     progress: encodeProgress(record.progress),
     key_share_recipient: record.keyShareRecipient ?? null,
     key_share_retries: record.keyShareRetries,
+    attest_by_ms: record.attestByMs ?? null,
+    silent: record.silent,
   } satisfies Updateable<AgentsTable>;
 }
 
@@ -106,6 +109,7 @@ export function storedAgent(row: Selectable<AgentsTable>): Agent {
   const { revocationKey: _, ...enrolment } = row.enrolment;
   return {
     id,
+    mode: row.mode,
     ...enrolment,
     mtlsCert: enrolment.mtlsCert ?? undefined,
     runtimePolicyName: row.runtime_policy_name,
@@ -130,6 +134,8 @@ export function storedAgent(row: Selectable<AgentsTable>): Agent {
     progress: decodeProgress(row.progress),
     keyShareRecipient: row.key_share_recipient ?? undefined,
     keyShareRetries: row.key_share_retries,
+    attestByMs: row.attest_by_ms ?? undefined,
+    silent: row.silent,
   };
 }
 

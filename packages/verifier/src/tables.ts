@@ -1,5 +1,8 @@
 import type { FailureEvent } from '@keylime/appraisal/event';
 import type { Generated } from 'kysely';
+import type { AttestationMode } from './agent.ts';
+import type { Collected, Offered } from './push/attestation.ts';
+import type { Chosen } from './push/negotiate.ts';
 import type { StoredEnrolment, StoredProgress } from './stored-agent.ts';
 
 /** The verifier's own tables. Times are Unix seconds, or milliseconds where the name says `_ms`. */
@@ -8,11 +11,15 @@ export type VerifierTables = {
   runtime_policies: RuntimePoliciesTable;
   mb_policies: MbPoliciesTable;
   outbox: OutboxTable;
+  push_sessions: PushSessionsTable;
+  attestations: AttestationsTable;
+  attestation_evidence: AttestationEvidenceTable;
 };
 
 export type AgentsTable = {
   agent_id: string;
   verifier_id: string;
+  mode: AttestationMode;
   /** Grows by one with every write; a write names the one it read. */
   revision: number;
   enrolment: StoredEnrolment;
@@ -38,6 +45,8 @@ export type AgentsTable = {
   progress: StoredProgress;
   key_share_recipient: string | null;
   key_share_retries: number;
+  attest_by_ms: number | null;
+  silent: boolean;
 };
 
 export type RuntimePoliciesTable = {
@@ -79,4 +88,48 @@ export type OutboxTable = {
   last_error: string | null;
   /** Given up. What was delivered is deleted. */
   dead: boolean;
+};
+
+export type PushSessionsTable = {
+  session_id: string;
+  agent_id: string;
+  /** Base64. */
+  challenge: string;
+  created_at_ms: number;
+  challenge_expires_at_ms: number;
+  /** SHA-256 of the token, lower-case hex; null until the agent has proved its identity. */
+  token_hash: string | null;
+  token_expires_at_ms: number | null;
+  /** Name of the AK that proved it, hex. */
+  ak_name: string | null;
+};
+
+export type AttestationsTable = {
+  agent_id: string;
+  /** 0, 1, 2 … for each agent. */
+  number: number;
+  /** The verifier that judges it: the one that the agent is enrolled with. */
+  verifier_id: string;
+  stage: 'awaiting_evidence' | 'evaluating_evidence' | 'verification_complete';
+  evaluation: 'pending' | 'pass' | 'fail';
+  chosen: Chosen;
+  offered: Offered;
+  capabilities_at_ms: number;
+  challenge_expires_at_ms: number;
+  evidence_at_ms: number | null;
+  /** SHA-256 of the evidence as it is judged, lower-case hex. */
+  evidence_digest: string | null;
+  collected: Collected | null;
+  completed_at_ms: number | null;
+  failure_reason: string | null;
+  failures: readonly FailureEvent[] | null;
+  /** Of the quote that was judged: one boot of the machine. */
+  reset_count: number | null;
+};
+
+/** What waits for its verdict; afterwards it is deleted. */
+export type AttestationEvidenceTable = {
+  agent_id: string;
+  number: number;
+  body: Buffer;
 };

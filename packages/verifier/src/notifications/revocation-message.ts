@@ -17,9 +17,9 @@ export function revocationMessage(
 ): { readonly msg: string; readonly signature: string } {
   const msg = pythonJson({
     type: notification.type,
-    ip: agent.ip,
+    ip: agent.mode === 'push' ? null : agent.ip,
     agent_id: agent.id,
-    port: agent.port,
+    port: agent.mode === 'push' ? null : agent.port,
     tpm_policy: agent.tpmPolicy,
     meta_data: agent.metadata,
     event_time: asctime(event.at),

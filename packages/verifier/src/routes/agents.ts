@@ -29,6 +29,7 @@ export type AgentRoutesParts = {
     SubmissionSettings & {
       readonly verifierId: string;
       readonly quoteIntervalSeconds: number;
+      readonly silenceMs: number;
       readonly vault: SecretVault;
     };
 };

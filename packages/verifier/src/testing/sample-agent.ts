@@ -7,6 +7,7 @@ export function sampleAgent(text = 'sample'): Agent {
   if (id === undefined) throw new RangeError(`${text} is no agent id`);
   return {
     id,
+    mode: 'pull',
     ip: '127.0.0.1',
     port: 9002,
     verifierIp: '127.0.0.1',
