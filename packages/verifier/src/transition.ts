@@ -75,7 +75,7 @@ const MAX_STORED_FAILURES = 20;
 /** Wait before a list that was longer than its quote, or than there was time for, is asked for again. */
 const CATCH_UP_MS = 20;
 /** Wait before an answer is asked for again that nobody had time for. */
-const POSTPONED_MS = 2000;
+export const POSTPONED_MS = 2000;
 
 /**
  * One step of the engine, without I/O: what an outcome makes of an agent's record.
@@ -273,5 +273,5 @@ function failed(
 }
 
 /** As many as are kept; the last one says how many more there are. */
-const storedFailures = (events: readonly FailureEvent[], moreEvents: number): readonly FailureEvent[] =>
+export const storedFailures = (events: readonly FailureEvent[], moreEvents: number): readonly FailureEvent[] =>
   withMoreFailures(events.slice(0, MAX_STORED_FAILURES), Math.max(0, events.length - MAX_STORED_FAILURES) + moreEvents);

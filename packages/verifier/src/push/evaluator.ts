@@ -9,8 +9,7 @@ import type { Clock } from '../clock.ts';
 import { expectationsOf, type JudgementSettings, type PolicySources, policiesOf } from '../expectations.ts';
 import { openScheduler } from '../scheduler.ts';
 import type { Steps } from '../steps.ts';
-import { ThreadPoolError } from '../thread-pool.ts';
-import type { Outcome } from '../transition.ts';
+import { type Outcome, POSTPONED_MS } from '../transition.ts';
 import type { Attestation } from './attestation.ts';
 import type { AttestationStore } from './attestation-store.ts';
 import type { SessionStore } from './session-store.ts';
@@ -62,6 +61,7 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     if (agent === undefined || attestation?.stage !== 'evaluating_evidence') return done;
     const started = clock.monotonic();
     const outcome = await judgedOrFaulty(agent, attestation);
+    if (outcome.kind === 'postponed') return { nextDelayMs: POSTPONED_MS, healthy: true };
     const nowMs = clock.now();
     const next = pushTransition(agent, outcome, settings, nowMs);
     const saved = await steps.store(agent, next, async (trx) => {
@@ -87,7 +87,6 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     try {
       return await judged(agent, attestation);
     } catch (error) {
-      if (error instanceof ThreadPoolError && error.code === 'pool_full') throw error;
       const count = (faults.get(agent.id) ?? 0) + 1;
       faults.set(agent.id, count);
       if (count < MOST_FAULTS) throw error;

@@ -2,7 +2,7 @@ import type { FailureEvent } from '@keylime/appraisal/event';
 import { severityOf } from '@keylime/appraisal/severity';
 import type { Agent } from '../agent.ts';
 import { isAsked } from '../steps.ts';
-import { type EngineSettings, type Outcome, type Transition, transition } from '../transition.ts';
+import { type EngineSettings, type Outcome, storedFailures, type Transition, transition } from '../transition.ts';
 import type { Conclusion, FailureReason } from './attestation.ts';
 
 export type PushSettings = EngineSettings & {
@@ -60,11 +60,17 @@ export function conclusionOf(outcome: Outcome, completedAtMs: number): Conclusio
         resetCount: outcome.progress.clock?.resetCount,
       };
     case 'contraindicated': {
-      const { events } = outcome;
+      const { events, moreEvents = 0 } = outcome;
       const failureReason = events.some(breaksChain) ? 'broken_evidence_chain' : 'policy_violation';
-      return failed(failureReason, events, completedAtMs);
+      return failed(failureReason, storedFailures(events, moreEvents), completedAtMs);
+    }
+    case 'unfinished': {
+      const reason = `${outcome.unjudgedEntries} entries of the measurement list are left to the next attestation`;
+      return failed('not_judged', [notJudged(reason)], completedAtMs);
     }
     case 'inconclusive':
+    case 'unjudged':
+    case 'postponed':
     case 'unreachable':
       return failed('not_judged', [notJudged(outcome.reason)], completedAtMs);
     case 'version_changed':
@@ -74,8 +80,6 @@ export function conclusionOf(outcome: Outcome, completedAtMs: number): Conclusio
   }
 }
 
-const MOST_FAILURES = 20;
-
 const failed = (
   failureReason: FailureReason,
   failures: readonly FailureEvent[],
@@ -84,7 +88,7 @@ const failed = (
   evaluation: 'fail',
   completedAtMs,
   failureReason,
-  failures: failures.slice(0, MOST_FAILURES),
+  failures,
   resetCount: undefined,
 });
 
