@@ -7,8 +7,9 @@ import type { Boot } from '@keylime/software-tpm/boot';
 import type { Guard } from './guard.ts';
 import { listens } from './listens.ts';
 import type { Machine } from './machine.ts';
+import { ACTION_NAME, PAYLOAD_FOLDER } from './payload.ts';
 import { execute, programOf, type Service, startService } from './process.ts';
-import type { Site } from './site.ts';
+import type { PushSite, Site } from './site.ts';
 import { until } from './until.ts';
 
 /** A machine with its agent. */
@@ -59,7 +60,8 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
     `[agent]\nuuid = "${id}"\nip = "127.0.0.1"\nport = ${port}\ncontact_ip = "127.0.0.1"\ncontact_port = ${port}\n` +
       `registrar_ip = "127.0.0.1"\nregistrar_port = ${site.registrarPort}\nrun_as = ""\n` +
       `trusted_client_ca = ${quoted(site.caFile)}\n` +
-      `ima_ml_path = ${quoted(machine.measurementList)}\nmeasuredboot_ml_path = ${quoted(machine.bootLog)}\n`,
+      `ima_ml_path = ${quoted(machine.measurementList)}\nmeasuredboot_ml_path = ${quoted(machine.bootLog)}\n` +
+      (site.push === undefined ? '' : pushSettings(site.push, site, verifier)),
   );
   const logFile = join(site.folder, 'logs', `agent-${machine.name}.log`);
 
@@ -78,7 +80,7 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
       };
       registrations = await until(isNew, `the ${name} to register (${logFile})`, { broken, pollMs: 20 });
       const registeredMs = performance.now() - startedAt;
-      await until(() => listens(port), `the ${name} to serve (${logFile})`, { broken });
+      if (site.push === undefined) await until(() => listens(port), `the ${name} to serve (${logFile})`, { broken });
       return { service, registeredMs };
     } catch (error) {
       await service.stop();
@@ -104,6 +106,19 @@ export async function startAttester(site: Site, machine: Machine, options: Attes
     },
     stop: () => stopping.disposeAsync(),
   };
+}
+
+/** Without a payload the operator installs the action for revocations, and what they are verified with. */
+function pushSettings({ verifierUrls, zeromqPort, revocationCerts }: PushSite, site: Site, verifier: number): string {
+  const quoted = JSON.stringify;
+  return (
+    `mode = "push"\nverifier_url = ${quoted(verifierUrls[verifier])}\nverifier_tls_ca_cert = ${quoted(site.caFile)}\n` +
+    // A verifier that starts again is not waited for longer than it takes.
+    'attestation_interval_seconds = 2\nexponential_backoff_initial_delay = 500\nexponential_backoff_max_delay = 2000\n' +
+    `enable_revocation_notifications = true\nrevocation_notification_port = ${zeromqPort}\n` +
+    `revocation_verifier_certs = [${quoted(revocationCerts)}]\n` +
+    `revocation_actions = [${quoted(ACTION_NAME)}]\nrevocation_actions_dir = ${quoted(join(site.folder, PAYLOAD_FOLDER))}\n`
+  );
 }
 
 /** An agent of root's has mounted memory there if `MEMORY` is none. */

@@ -29,6 +29,11 @@ const ACTION = `#!/bin/sh
 note=$(mktemp ./revoked-XXXXXX) && cp "$1" "$note" && mv "$note" "$note.json"
 `;
 
+export const ACTION_NAME = 'local_action_note';
+
+/** What is put into payloads, in the folder of the trial. */
+export const PAYLOAD_FOLDER = 'payload';
+
 /** Of the CA for machines, in the folder of the trial. */
 export const CA_FOLDER = 'ca';
 
@@ -46,7 +51,7 @@ export async function writeCaSettings(folder: string): Promise<void> {
 /** Makes in `folder` a CA with certificates for `machines`, and the files of their payload. */
 export async function preparePayload(folder: string, machines: readonly string[]): Promise<Payload> {
   const caDir = join(folder, CA_FOLDER);
-  const includeDir = join(folder, 'payload');
+  const includeDir = join(folder, PAYLOAD_FOLDER);
   await mkdir(includeDir, { recursive: true, mode: 0o700 });
   const secret = randomBytes(16).toString('hex');
   const file = async (path: string, text: string, mode = 0o600) => {
@@ -55,8 +60,8 @@ export async function preparePayload(folder: string, machines: readonly string[]
   };
   await file(join(includeDir, SECRET), secret);
   await file(join(includeDir, 'autorun.sh'), SCRIPT, 0o700);
-  await file(join(includeDir, 'action_list'), 'local_action_note\n');
-  await file(join(includeDir, 'local_action_note'), ACTION, 0o700);
+  await file(join(includeDir, 'action_list'), `${ACTION_NAME}\n`);
+  await file(join(includeDir, ACTION_NAME), ACTION, 0o700);
   for (const args of [['init'], ...machines.map((name) => ['create', '-n', name])]) {
     const made = await execute(process.execPath, [programOf('ca'), ...args, '-d', caDir], caEnvironment(folder));
     if (made.code !== 0) throw new Error(`keylime_ca ${args.join(' ')} failed:\n${made.output}`);

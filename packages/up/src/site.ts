@@ -15,6 +15,8 @@ export type SiteOptions = {
   readonly quoteIntervalSeconds: number;
   /** How many verifiers share the database; 1 if not given. */
   readonly verifiers?: number;
+  /** Who starts attestations; `pull` if not given. Push agents get no payload, and hear revocations over ZeroMQ. */
+  readonly model?: 'pull' | 'push';
   /** `database_url` of verifiers and registrar, which may share a PostgreSQL; if not given, SQLite for each. */
   readonly databaseUrl?: string;
 };
@@ -25,6 +27,8 @@ export type Site = {
   /** Of the CA of the services. */
   readonly caFile: string;
   readonly registrarPort: number;
+  /** What agents need to know that attest by themselves, to each verifier; `undefined` if they do not. */
+  readonly push: PushSite | undefined;
   readonly operator: Operator;
   readonly webhook: WebhookReceiver;
   /** Resolves with the reason if one of the services ends by itself. */
@@ -42,8 +46,15 @@ export type Site = {
   readonly stop: () => Promise<void>;
 };
 
+export type PushSite = {
+  readonly verifierUrls: readonly string[];
+  readonly zeromqPort: number;
+  /** Certificates that the verifier signs revocations under. */
+  readonly revocationCerts: string;
+};
+
 export async function startSite(options: SiteOptions): Promise<Site> {
-  const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl } = options;
+  const { folder, quoteIntervalSeconds, verifiers = 1, databaseUrl, model = 'pull' } = options;
   await using opened = new AsyncDisposableStack();
   const database = databaseUrl === undefined ? '' : `database_url = ${databaseUrl}\n`;
   const settings = caEnvironment(folder);
@@ -66,6 +77,11 @@ export async function startSite(options: SiteOptions): Promise<Site> {
   // The receiver needs the certificate that the first verifier makes, and the verifiers need the receiver's address.
   const webhookPort = await freePort();
   const ports = { registrar: await freePort(), registrarTls: await freePort() };
+  const zeromqPort = await freePort();
+  const channels =
+    model === 'pull'
+      ? `['agent', 'webhook']\ncrl_dir = ${join(folder, CA_FOLDER)}\n`
+      : `['webhook', 'zeromq']\nzmq_port = ${zeromqPort}\n`;
   const verifierPorts: number[] = [];
   for (let n = 0; n < verifiers; n++) {
     const port = await freePort();
@@ -78,10 +94,9 @@ export async function startSite(options: SiteOptions): Promise<Site> {
       `[verifier]\nuuid = ${name}\nport = ${port}\nquote_interval = ${quoteIntervalSeconds}\n` +
         `registrar_port = ${ports.registrarTls}\n` +
         // A machine that starts again is asked every second for a minute.
-        'retry_interval = 1\nmax_retries = 60\nmeasured_boot_policy_name = strict\n' +
+        `retry_interval = 1\nmax_retries = 60\nmeasured_boot_policy_name = strict\nmode = ${model}\n` +
         database +
-        `[revocations]\nenabled_revocation_notifications = ['agent', 'webhook']\n` +
-        `webhook_url = https://127.0.0.1:${webhookPort}/\ncrl_dir = ${join(folder, CA_FOLDER)}\n`,
+        `[revocations]\nwebhook_url = https://127.0.0.1:${webhookPort}/\nenabled_revocation_notifications = ${channels}`,
     );
   }
   const caFolder = join(services, 'cv_ca');
@@ -104,9 +119,21 @@ export async function startSite(options: SiteOptions): Promise<Site> {
     `[tenant]\nverifier_port = ${verifierPorts[0]}\nregistrar_port = ${ports.registrarTls}\ntpm_cert_store = ${store}\n`,
   );
   const tenantEnvironment = { ...settings, KEYLIME_DIR: services, KEYLIME_TENANT_CONFIG: tenantConf };
+  const tenant: Site['tenant'] = async (args, verifier = 0) => {
+    const all = [programOf('tenant'), '--cvport', String(verifierPorts[verifier]), ...args];
+    const result = await execute(process.execPath, all, tenantEnvironment);
+    await appendFile(join(logs, 'tenant.log'), result.output);
+    return result;
+  };
+  const verifierUrls = verifierPorts.map((port) => `https://127.0.0.1:${port}`);
+  const push =
+    model === 'push'
+      ? { verifierUrls, zeromqPort, revocationCerts: await writeRevocationCerts(folder, tenant) }
+      : undefined;
   const stopping = opened.move();
   return {
     folder,
+    push,
     caFile: join(caFolder, 'cacert.crt'),
     registrarPort: ports.registrar,
     operator,
@@ -114,13 +141,17 @@ export async function startSite(options: SiteOptions): Promise<Site> {
     broken: Promise.race(running.map(({ ended }) => ended)),
     logFiles: running.map(({ logFile }) => logFile),
     trust: (name, pem) => writeFile(join(store, `${name}.pem`), pem),
-    async tenant(args, verifier = 0) {
-      const all = [programOf('tenant'), '--cvport', String(verifierPorts[verifier]), ...args];
-      const result = await execute(process.execPath, all, tenantEnvironment);
-      await appendFile(join(logs, 'tenant.log'), result.output);
-      return result;
-    },
+    tenant,
     tenantEnvironment,
     stop: () => stopping.disposeAsync(),
   };
+}
+
+async function writeRevocationCerts(folder: string, tenant: Site['tenant']): Promise<string> {
+  const { code, output } = await tenant(['-c', 'revocationcerts']);
+  const certificates = output.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n/g);
+  if (code !== 0 || certificates === null) throw new Error(`keylime_tenant -c revocationcerts failed:\n${output}`);
+  const file = join(folder, 'verifier-certs.pem');
+  await writeFile(file, certificates.join(''));
+  return file;
 }
