@@ -53,7 +53,15 @@ function pullCombinations(): readonly Combination[] {
 function pushCombinations(): readonly Combination[] {
   const allOf = (maker: Maker): Combination => ({ registrar: maker, verifier: maker, tenant: maker, agent: maker });
   const [ours, theirs] = [allOf('ours'), allOf('theirs')];
-  return [theirs, { ...theirs, agent: 'ours' }, { ...ours, verifier: 'theirs' }];
+  return [
+    theirs,
+    ours,
+    { ...theirs, agent: 'ours' },
+    { ...ours, verifier: 'theirs' },
+    { ...ours, agent: 'theirs' },
+    { ...ours, tenant: 'theirs' },
+    { ...theirs, verifier: 'ours' },
+  ];
 }
 
 const runs = (): readonly Run[] => [
