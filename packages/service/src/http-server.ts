@@ -44,8 +44,8 @@ export type HttpServerOptions = {
    * content type (spec 01 section 2.5). Otherwise a body without a JSON content type is answered with 415.
    */
   readonly parseBodyWithoutContentType?: boolean | undefined;
-  /** Several slashes in a path count as one. */
-  readonly collapseSlashes?: boolean | undefined;
+  /** What is routed instead of the path that was asked for, before anything else is looked at. */
+  readonly rewritePath?: ((path: string) => string) | undefined;
   /** `none`: every client that reaches the server may do everything it offers, as on an agent; the default is `rules`. */
   readonly authorization?: 'rules' | 'none' | undefined;
   readonly verifyToken?: VerifyToken | undefined;
@@ -111,10 +111,9 @@ function newFastify(options: HttpServerOptions, timeouts: HttpServerTimeouts): F
     exposeHeadRoutes: false,
     requestIdHeader: false as const,
     genReqId: requestId,
+    ...(options.rewritePath && { rewriteUrl: ({ url = '/' }) => options.rewritePath?.(url) ?? url }),
     routerOptions: {
       ignoreTrailingSlash: true,
-      // Existing push agents put one slash too many before `/v3.0` (05 section 1 of the reference).
-      ignoreDuplicateSlashes: options.collapseSlashes ?? false,
       caseSensitive: true,
       maxParamLength: MAX_PATH_PARAMETER,
     },

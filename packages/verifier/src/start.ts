@@ -36,7 +36,7 @@ import { readPolicyKeys } from './policy-keys.ts';
 import { openPolicyRegistry } from './policy-registry.ts';
 import { PolicyNotSignedError, signatureProblem } from './policy-signature.ts';
 import { sqlPolicyStore } from './policy-store.ts';
-import { openPush } from './push/open-push.ts';
+import { openPush, pushPath } from './push/open-push.ts';
 import { openRegistrar } from './registrar-client.ts';
 import { agentRoutes } from './routes/agents.ts';
 import { mbPolicyRoutes } from './routes/mb-policies.ts';
@@ -281,7 +281,7 @@ export async function startVerifier(
       tls: material.server,
       bodyLimitBytes: config.max_upload_size,
       parseBodyWithoutContentType: true,
-      collapseSlashes: true,
+      rewritePath: pushPath,
       verifyToken: push.verifyToken,
     });
     const settings = {

@@ -31,6 +31,13 @@ export type PushParts = Omit<EvaluatorParts, 'agents' | 'attestations' | 'sessio
   readonly agents: AgentStore;
 };
 
+/**
+ * [compat] The path that an existing agent means: one whose `verifier_url` ends in a slash puts another behind it (05 section
+ * 1 of the reference). Other routes know no such paths.
+ */
+export const pushPath = (path: string): string =>
+  /^\/+v3(\.0)?\//.test(path) ? path.replace(/^[^?#]*/, (before) => before.replaceAll(/\/{2,}/g, '/')) : path;
+
 /** Nothing is begun before `start`. With `mode = pull`, tokens can be had, and attestations have no routes. */
 export function openPush(parts: PushParts): Push {
   const { config, db, write, agents, settings, log, clock } = parts;
