@@ -7,6 +7,7 @@ import type { AgentStore } from '../agent-store.ts';
 import { type Judge, quotedMask } from '../attest.ts';
 import type { Clock } from '../clock.ts';
 import { expectationsOf, type JudgementSettings, type PolicySources, policiesOf } from '../expectations.ts';
+import { PolicyNotSignedError, policyNotSignedEvent } from '../policy-signature.ts';
 import { openScheduler } from '../scheduler.ts';
 import type { Steps } from '../steps.ts';
 import { type Outcome, POSTPONED_MS } from '../transition.ts';
@@ -87,6 +88,7 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     try {
       return await judged(agent, attestation);
     } catch (error) {
+      if (error instanceof PolicyNotSignedError) return { kind: 'refused', event: policyNotSignedEvent(error) };
       const count = (faults.get(agent.id) ?? 0) + 1;
       faults.set(agent.id, count);
       if (count < MOST_FAULTS) throw error;
