@@ -20,12 +20,12 @@ const ATTESTATIONS = `/v3.0/agents/${AGENT_ID}/attestations`;
 const entry = (i: number) =>
   `10 ${i.toString(16).padStart(40, '0')} ima-ng sha256:${'ab'.repeat(32)} /usr/bin/tool-${i}\n`;
 
-const quoteOf = (pcrs: readonly number[]): RequestedEvidence => ({
+const quoteOf = (pcrs: readonly number[], scheme = 'rsassa'): RequestedEvidence => ({
   evidence_class: 'certification',
   evidence_type: 'tpm_quote',
   chosen_parameters: {
     challenge: 'put in by the verifier',
-    signature_scheme: 'rsassa',
+    signature_scheme: scheme,
     hash_algorithm: 'sha256',
     selected_subjects: { sha256: [...pcrs], sha1: null },
   },
@@ -293,4 +293,20 @@ test('[MUST] a verifier with a certificate of another CA gets nothing, until its
   writeFileSync(join(home, 'cv_ca', 'cacert.crt'), ca.certPem);
   await enrolment;
   await delivery;
+});
+
+test('an AK on P-256 proves itself and quotes, too', async () => {
+  verifier.wanted = [quoteOf([0, 7], 'ecdsa')];
+  const delivery = verifier.next('PATCH attestations', 202);
+  const enrolment = enrolled();
+  await using _agent = await pushing(configOf(newHome(), { tpm_encryption_alg: 'ecc', tpm_signing_alg: 'ecdsa' }));
+  await enrolment;
+  assert.equal(verifiedQuote(await delivery).mask, (1 << 0) | (1 << 7));
+  const offer = verifier.exchanges.find(({ what }) => what === 'POST attestations');
+  assert.ok(offer);
+  const [first] = offer.body.data.attributes.evidence_supported as unknown as {
+    readonly capabilities: QuoteCapabilities;
+  }[];
+  const [key] = first?.capabilities.certification_keys ?? [];
+  assert.deepEqual([key?.key_algorithm, key?.key_size, key?.allowable_signature_schemes], ['ecc', 256, ['ecdsa']]);
 });
