@@ -101,6 +101,19 @@ test('an agent without a common API version is refused', async (t) => {
   assert.match(outcome.messages.at(-1) ?? '', /has no compatible API version: it speaks 1\.0, 3\.0/);
 });
 
+test('an agent of one model at a verifier of the other is told of', async (t) => {
+  const inner = emptyVerifier();
+  const pushedTo = await openScene(t, {
+    verifier: (request) => (request.path === '/version' ? envelope(410, 'Gone') : inner(request)),
+  });
+  const warned = (outcome: { readonly messages: readonly string[] }, word: RegExp) =>
+    outcome.messages.some((line) => line.startsWith('WARNING - Verifier') && word.test(line));
+  assert.ok(warned(await pushedTo.tenant(['-u', AGENT]), /asks no agents \(mode = push\)/));
+  const asking = await openScene(t);
+  assert.ok(warned(await asking.tenant(['-u', AGENT, '--push-model']), /asks its agents \(mode = pull\)/));
+  assert.ok(!warned(await (await openScene(t)).tenant(['-u', AGENT]), /asks/));
+});
+
 test('a push agent is not contacted, but its EK is checked all the same', async (t) => {
   const scene = await openScene(t);
   const outcome = await scene.tenant(['-u', AGENT, '--push-model']);

@@ -72,6 +72,7 @@ export async function enrol(
   output: Output,
   { persistent = false } = {},
 ): Promise<void> {
+  await warnOfOtherModel(verifier, candidate, output);
   const body = enrolmentBody(candidate, delivery, verifier);
   let asked = 0;
   let lastProblem: unknown;
@@ -112,6 +113,16 @@ export async function enrol(
   }
   for (const warning of warningsIn(answer)) output.log.warn(withoutSecrets(warning, delivery));
   await waitUntilEnrolled(verifier, candidate, retries, output);
+}
+
+/** [compat] Suites of the field enrol agents of one model at verifiers of the other: told, and done. */
+async function warnOfOtherModel(verifier: ServerApi, { label, pushModel }: Candidate, output: Output): Promise<void> {
+  if ((await verifier.isPushedTo()) === pushModel) return;
+  output.log.warn(
+    pushModel
+      ? `${verifier.label} asks its agents (mode = pull): ${label} will not be attested by it; leave out --push-model, or use another verifier`
+      : `${verifier.label} asks no agents (mode = push): ${label} is attested only if it sends its evidence by itself, so use --push-model`,
+  );
 }
 
 /** [MUST] A server that repeats what it was sent must not bring V or a key into the operator's log. */

@@ -23,6 +23,8 @@ export type ServerApi = {
   readonly label: string;
   /** One request to `/v<negotiated>` and `path`; the first one negotiates the version. */
   readonly call: (method: Method, path: string, body?: Json) => Promise<Answer>;
+  /** Whether it answered the negotiation as a verifier does that agents push to (410); the first call negotiates. */
+  readonly isPushedTo: () => Promise<boolean>;
 };
 
 export function answerOf({ status, text }: { readonly status: number; readonly text: string }): Answer {
@@ -58,21 +60,31 @@ export function serverApi(options: {
 }): ServerApi {
   const { kind, host, port, id, connection, log } = options;
   const label = `${kind === 'verifier' ? 'Verifier' : 'Registrar'}${id ? ` ${id}` : ''} (${host}:${port})`;
-  let version: Promise<ApiVersion> | undefined;
+  let negotiated: ReturnType<typeof negotiate> | undefined;
+  const negotiation = () => {
+    negotiated ??= negotiate(kind, label, connection, log);
+    return negotiated;
+  };
   return {
     kind,
     host,
     port,
     label,
     async call(method, path, body) {
-      version ??= negotiate(kind, label, connection, log);
-      return answerOf(await connection.request(method, `/v${await version}${path}`, body));
+      const { version } = await negotiation();
+      return answerOf(await connection.request(method, `/v${version}${path}`, body));
     },
+    isPushedTo: async () => (await negotiation()).isPushedTo,
   };
 }
 
 /** Spec 01 section 1.4. A server that does not say what it speaks is spoken to in the current version. */
-async function negotiate(kind: string, label: string, connection: Connection, log: Log): Promise<ApiVersion> {
+async function negotiate(
+  kind: string,
+  label: string,
+  connection: Connection,
+  log: Log,
+): Promise<{ readonly version: ApiVersion; readonly isPushedTo: boolean }> {
   const answer = answerOf(await connection.request('GET', '/version'));
   const offered = resultsOf(answer)?.supported_versions;
   let version: ApiVersion = CURRENT_API_VERSION;
@@ -90,7 +102,7 @@ async function negotiate(kind: string, label: string, connection: Connection, lo
     log.warn(`${label} did not say which API versions it speaks (${answer.status}): ${version} is tried`);
   }
   log.info(`Using API version ${version} for ${kind} communication`);
-  return version;
+  return { version, isPushedTo: answer.status === 410 };
 }
 
 /** What the server said in an answer that was no success, in its own words. */
