@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { collectedAttributes } from '@keylime/api/push-evidence';
 import { sessionRequestAttributes } from '@keylime/api/push-session';
 import { startPostgres } from '@keylime/testing/postgres';
+import { encodePublic } from '@keylime/tpm/public';
 import { refusalOf, startPushMachine } from './push-harness.ts';
-import { eventually, freePort, startAttackedVerifier } from './verifier-harness.ts';
+import { enrolment, eventually, freePort, startAttackedVerifier } from './verifier-harness.ts';
 import { messageOf, webhookReceiver } from './webhook-receiver.ts';
 
 const settings = { mode: 'push', quote_interval: '0' };
@@ -85,6 +86,24 @@ test('P6, P11: sessions, challenges and tokens outlive a verifier, on PostgreSQL
   await machine.enrol();
   await machine.login();
   assert.equal((await machine.attest()).number, 0, 'nothing is left of what was deleted');
+});
+
+test('an agent reaches any verifier that shares the database, and the one that it is enrolled with judges', async (t) => {
+  const postgres = await startPostgres();
+  t.after(postgres.stop);
+  const shared = { ...settings, database_url: postgres.url };
+  const own = await startAttackedVerifier({ settings: { ...shared, uuid: 'own' } });
+  t.after(own.stop);
+  const other = await startAttackedVerifier({ settings: { ...shared, uuid: 'other' } });
+  t.after(other.stop);
+  const machine = await startPushMachine(other, 'roaming');
+  t.after(machine.stop);
+  const registered = { ak_tpm: encodePublic(machine.ak().public).toString('base64'), mtls_cert: '' };
+  const json = enrolment({ port: 0, registered });
+  assert.equal((await own.ask({ method: 'POST', path: '/v2.6/agents/roaming', json })).code, 200);
+  assert.equal((await machine.attest()).evaluation, 'pass');
+  assert.deepEqual([own.outcomes('roaming'), other.outcomes('roaming')], [['affirming'], []]);
+  assert.equal((await own.status('roaming')).attestation_status, 'PASS');
 });
 
 test('P5: sessions are limited for an address, not for an agent, and evidence comes at its pace', async (t) => {
