@@ -120,6 +120,7 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
   };
   const replay = yield* scanImaList(part, {
     known,
+    excludes: policy.excludes.matchesAscii,
     file(index, path, hex) {
       if (index > stop) return true;
       if (index === 0) startsWithBootAggregate = path === BOOT_AGGREGATE;

@@ -168,6 +168,7 @@ export class Batch {
   /** Shows the first `count` entries, or all; not those that are known. */
   visit(visitor: ImaVisitor, count = this.entryCount): void {
     const { bytes, messageNumbers, digestStarts, pathStarts, pathEnds, wide } = this.#scratch;
+    const excludes = this.#firstIndex > 0 && this.#known ? visitor.excludes : undefined;
     let text: string | undefined;
     for (let entry = 0; entry < count; entry++) {
       const message = messageNumbers[entry] as number;
@@ -177,10 +178,11 @@ export class Batch {
         visitor.line(plain);
         continue;
       }
-      // One text of the whole batch, of which paths and digests are parts, is cheaper than a text for each.
-      text ??= bytes.toString('latin1', MEMORY.window, this.end);
       const pathStart = pathStarts[message] as number;
       const pathEnd = pathEnds[message] as number;
+      if (excludes !== undefined && wide[message] === 0 && excludes(bytes, pathStart, pathEnd)) continue;
+      // One text of the whole batch, of which paths and digests are parts, is cheaper than a text for each.
+      text ??= bytes.toString('latin1', MEMORY.window, this.end);
       const path = wide[message]
         ? decodeUtf8(bytes.subarray(pathStart, pathEnd))
         : text.substring(pathStart - MEMORY.window, pathEnd - MEMORY.window);

@@ -15,6 +15,11 @@ export type ImaVisitor = {
   readonly file: (index: number, path: string, hex: string) => boolean;
   /** Lines that need not be shown, for they are accepted. The first entry of a list is shown in any case. */
   readonly known?: KnownLines | undefined;
+  /**
+   * Whether a file is accepted whatever its digest, by its path, which is ASCII and stands in `bytes` from `from` to `to`. Asked
+   * before `file` where lines are known, for then most others are accepted so; not about the first entry of a list.
+   */
+  readonly excludes?: (bytes: Uint8Array, from: number, to: number) => boolean;
   /** Any other line, and any line where the fast way is not open. */
   readonly line: (line: ImaLine) => void;
 };

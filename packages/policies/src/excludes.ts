@@ -1,14 +1,11 @@
 import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { buildAutomaton, sizeOf } from './automaton.ts';
-import { createMatcher } from './matcher.ts';
+import { createMatcher, type Matcher } from './matcher.ts';
 import { type Expression, parseExpression } from './regular-expression.ts';
 
-/** Names that a runtime policy does not judge. */
-export type Excludes = {
-  /** Whether any pattern matches a beginning of `name`; linear in its length, whatever the patterns. */
-  readonly matches: (name: string) => boolean;
-};
+/** Names that a runtime policy does not judge: whether any pattern matches a beginning of one; linear in its length, whatever the patterns. */
+export type Excludes = Matcher;
 
 /** A pattern that cannot be used. `index` counts from 0; absent where the patterns together are the problem. */
 export type ExcludeProblem = { readonly index?: number; readonly message: string };
@@ -25,7 +22,7 @@ const TOO_MANY = `the patterns together need more than ${MAX_STATES} states: use
  * that cannot be used makes the list unusable, and all such patterns are reported.
  */
 export function compileExcludes(patterns: readonly string[]): Parsed<Excludes, NonEmpty<ExcludeProblem>> {
-  if (patterns.length === 0) return good({ matches: () => false });
+  if (patterns.length === 0) return good({ matches: () => false, matchesAscii: () => false });
   const problems: ExcludeProblem[] = [];
   const expressions: Expression[] = [];
   let states = 0;
@@ -44,6 +41,5 @@ export function compileExcludes(patterns: readonly string[]): Parsed<Excludes, N
   if (isNonEmpty(problems)) return bad(problems);
   const automaton = buildAutomaton(expressions);
   if (automaton === undefined) return bad([{ message: 'the patterns use too many different character sets' }]);
-  const matches = createMatcher(automaton);
-  return good({ matches });
+  return good(createMatcher(automaton));
 }

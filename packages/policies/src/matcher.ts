@@ -23,12 +23,18 @@ type DeterministicState = {
   readonly steps: Int32Array;
 };
 
+export type Matcher = {
+  readonly matches: (name: string) => boolean;
+  /** The same for a name that is there as bytes from `from` to `to`, all of them ASCII. */
+  readonly matchesAscii: (bytes: Uint8Array, from: number, to: number) => boolean;
+};
+
 /**
  * Tells whether any expression of `automaton` matches a beginning of a name (Python `re.match`): the subset construction
  * done lazily, so that one table look-up per character remains whatever the expressions, and their number, are. A cache
  * that grew full is emptied, so memory is bounded and time linear in the name for every pattern.
  */
-export function createMatcher(automaton: Automaton, cacheNumbers = CACHE_NUMBERS): (name: string) => boolean {
+export function createMatcher(automaton: Automaton, cacheNumbers = CACHE_NUMBERS): Matcher {
   const { states, alphabet } = automaton;
   const { ascii, symbolCount, symbolOf } = alphabet;
   const newline = symbolOf(0x0a);
@@ -114,34 +120,56 @@ export function createMatcher(automaton: Automaton, cacheNumbers = CACHE_NUMBERS
     return numberOf(Int32Array.from(next).sort(), after & contexts);
   };
 
-  return (name) => {
+  const startState = (): DeterministicState | undefined => {
     if (start === undefined) {
       // Emptying the cache replaces `numbered`, so the number comes first.
       const number = numberOf(startCore, AT_START & contexts);
       start = numbered[number];
     }
-    let state = start;
-    for (let at = 0; state !== undefined; ) {
-      let symbol = end;
-      if (at < name.length) {
-        const codeUnit = name.charCodeAt(at++);
-        if (codeUnit < 128) {
-          symbol = codeUnit === 0x0a && at === name.length ? finalNewline : (ascii[codeUnit] ?? 0);
-        } else {
-          const codePoint = name.codePointAt(at - 1) ?? 0;
-          if (codePoint > 0xffff) at++;
-          symbol = symbolOf(codePoint);
+    return start;
+  };
+
+  /** The number of the state after `symbol`, or how it ends. */
+  const after = (state: DeterministicState, symbol: number): number => {
+    const known = state.steps[symbol] ?? LOST;
+    if (known !== UNKNOWN) return known;
+    const number = step(state, symbol);
+    state.steps[symbol] = number;
+    return number;
+  };
+
+  return {
+    matches(name) {
+      let state = startState();
+      for (let at = 0; state !== undefined; ) {
+        let symbol = end;
+        if (at < name.length) {
+          const codeUnit = name.charCodeAt(at++);
+          if (codeUnit < 128) {
+            symbol = codeUnit === 0x0a && at === name.length ? finalNewline : (ascii[codeUnit] ?? 0);
+          } else {
+            const codePoint = name.codePointAt(at - 1) ?? 0;
+            if (codePoint > 0xffff) at++;
+            symbol = symbolOf(codePoint);
+          }
         }
+        const number = after(state, symbol);
+        if (number < 0) return number === MATCHED;
+        state = numbered[number];
       }
-      let number = state.steps[symbol] ?? LOST;
-      if (number === UNKNOWN) {
-        number = step(state, symbol);
-        state.steps[symbol] = number;
+      return false;
+    },
+    matchesAscii(bytes, from, to) {
+      let state = startState();
+      for (let at = from; state !== undefined; at++) {
+        const code = at < to ? (bytes[at] as number) : -1;
+        const symbol = code < 0 ? end : code === 0x0a && at + 1 === to ? finalNewline : (ascii[code] ?? 0);
+        const number = after(state, symbol);
+        if (number < 0) return number === MATCHED;
+        state = numbered[number];
       }
-      if (number < 0) return number === MATCHED;
-      state = numbered[number];
-    }
-    return false;
+      return false;
+    },
   };
 }
 
