@@ -322,10 +322,37 @@ test('capabilities that do not do are refused, with what does not fit', async (t
     assert.match(answer.text, detail);
     assert.match(answer.text, /Attribute 'evidence' /);
   }
-  const noTime = await machine.offer({ ...machine.capabilities(), system_info: { boot_time: 'yesterday' } });
-  assert.match(noTime.text, /"\/data\/attributes\/system_info\/boot_time"/);
+  for (const boot_time of ['yesterday', 1e13, 1e300]) {
+    const noTime = await machine.offer({ ...machine.capabilities(), system_info: { boot_time } });
+    assert.equal(noTime.code, 422, noTime.text);
+    assert.match(noTime.text, /"\/data\/attributes\/system_info\/boot_time"/);
+  }
   const noList = await machine.offer({ ...machine.capabilities(), evidence_supported: [] });
   assert.equal(noList.code, 422);
+});
+
+test('[MUST] an agent does not fill the database: what nobody asked for is not kept, and what is kept is short', async (t) => {
+  const machine = await enrolled(t, 'hoarder');
+  const junk = 'x'.repeat(50_000);
+  const subjects = { sha256: Array.from({ length: 24 }, (_, pcr) => pcr), [junk]: [1] };
+  const quote = { available_subjects: subjects, junk };
+  const asked = await machine.offer(machine.capabilities({ quote, ima: { junk } }));
+  assert.equal(asked.code, 201, asked.text);
+  assert.deepEqual(Object.keys(quoteParametersOf(asked).selected_subjects), ['sha256']);
+  const evidence = await machine.evidence(asked);
+  const [first, list] = evidence;
+  assert.ok(first?.evidence_type === 'tpm_quote' && list);
+  for (const member of ['message', 'signature', 'subject_data'] as const) {
+    const padded = { ...first, data: { ...first.data, [member]: 'A'.repeat(1_000_000) } };
+    const refused = await submit(machine, asked, [padded, list]);
+    assert.deepEqual(refusalOf(refused).slice(0, 2), [422, 'invalid_resource_data'], member);
+  }
+  assert.equal((await submit(machine, asked, evidence)).code, 202);
+  await machine.verdict();
+  const kept = await verifier.ask({ path: '/v3/agents/hoarder/attestations/latest' });
+  assert.ok(kept.text.length < 10_000 && !kept.text.includes('xxxx'), kept.text.slice(0, 2000));
+  const large = await machine.offer(machine.capabilities({ quote: { junk: junk.repeat(6) } }));
+  assert.equal(large.code, 413);
 });
 
 test('an attestation that is sent as something else, or is no document, is refused', async (t) => {

@@ -20,8 +20,8 @@ export const CertificationKey = Type.Object({
   key_algorithm: Type.Optional(name),
   key_size: Type.Integer({ minimum: 0, maximum: 65_536 }),
   server_identifier: Type.Optional(Type.String({ maxLength: 256 })),
-  local_identifier: Type.Optional(Type.String({ maxLength: 1024 })),
-  public: Type.Optional(Type.String({ maxLength: 8192 })),
+  local_identifier: Type.Optional(Type.String({ maxLength: 256 })),
+  public: Type.Optional(Type.String({ maxLength: 2048 })),
   allowable_signature_schemes: Type.Optional(Type.Union([names, Type.Null()])),
   allowable_hash_algorithms: Type.Optional(Type.Union([names, Type.Null()])),
 });
@@ -29,12 +29,12 @@ export type CertificationKey = Static<typeof CertificationKey>;
 
 const pcrs = Type.Array(Type.Integer({ minimum: 0, maximum: 31 }), { maxItems: 32 });
 
-/** `capabilities` of `tpm_quote`: `available_subjects` has the PCRs of each bank. */
+/** `capabilities` of `tpm_quote`: `available_subjects` has the PCRs of each bank; longer names of banks are passed over. */
 export const QuoteCapabilities = Type.Object({
   component_version: Type.String({ maxLength: 64 }),
   hash_algorithms: names,
   signature_schemes: Type.Array(name, { minItems: 1, maxItems: 32 }),
-  available_subjects: Type.Record(name, pcrs),
+  available_subjects: Type.Record(Type.String({ pattern: '^.{1,64}$' }), pcrs, { maxProperties: 16 }),
   certification_keys: Type.Array(CertificationKey, { minItems: 1, maxItems: 16 }),
 });
 export type QuoteCapabilities = Static<typeof QuoteCapabilities>;

@@ -2,11 +2,18 @@ import { isJsonObject } from '@keylime/core/json';
 import { type Static, Type } from 'typebox';
 import { parseResourceAnswer } from './push-document.ts';
 
-/** A quote: TPMS_ATTEST, TPMT_SIGNATURE and the PCR values (`@keylime/tpm/pcr-blob`), each in base64. */
+/**
+ * A quote: TPMS_ATTEST, TPMT_SIGNATURE and the PCR values (`@keylime/tpm/pcr-blob`), each in base64. A verifier keeps them:
+ * they may be as long as the largest of a TPM is in hex, and not much longer.
+ */
 export const CollectedQuote = Type.Object({
   evidence_class: Type.Literal('certification'),
   evidence_type: Type.Literal('tpm_quote'),
-  data: Type.Object({ message: Type.String(), signature: Type.String(), subject_data: Type.String() }),
+  data: Type.Object({
+    message: Type.String({ maxLength: 4096 }),
+    signature: Type.String({ maxLength: 4096 }),
+    subject_data: Type.String({ maxLength: 40_960 }),
+  }),
 });
 
 /** The boot event log in base64, empty if there is none. */

@@ -91,6 +91,11 @@ test('capabilities of the existing agent fit, and what is missing in them is nam
     '/evidence_supported/0/evidence_class',
   );
   assert.equal(refused(QuoteCapabilities, { ...quote?.capabilities, available_subjects: [] }), '/available_subjects');
+  const banks = Object.fromEntries(Array.from({ length: 17 }, (_, bank) => [`bank${bank}`, []]));
+  assert.equal(
+    refused(QuoteCapabilities, { ...quote?.capabilities, available_subjects: banks }),
+    '/available_subjects',
+  );
 });
 
 test('a request for evidence of the existing verifier is read, and one for evidence of another type is not', () => {
@@ -135,6 +140,15 @@ test('collected evidence fits, and so does the report that there is none', () =>
   assert.ok(parseBySchema(CollectedQuote, quote).ok);
   assert.ok(parseBySchema(CollectedImaLog, ima).ok);
   assert.equal(refused(CollectedQuote, { ...quote, data: { message: 'AA==' } }), '/data');
+  for (const [member, most] of [
+    ['message', 4096],
+    ['signature', 4096],
+    ['subject_data', 40_960],
+  ] as const) {
+    const sized = (length: number) => ({ ...quote, data: { ...quote.data, [member]: 'A'.repeat(length) } });
+    assert.equal(refused(CollectedQuote, sized(most)), 'accepted');
+    assert.equal(refused(CollectedQuote, sized(most + 1)), `/data/${member}`);
+  }
 });
 
 test('seconds to the next attestation are read only if they are whole and not negative', () => {

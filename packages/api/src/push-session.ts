@@ -28,7 +28,7 @@ export const ProofAttributes = Type.Object({
   authentication_provided: Type.Array(
     Type.Object({
       authentication_type: Type.String(),
-      data: Type.Object({ message: Type.String(), signature: Type.String() }),
+      data: Type.Object({ message: Type.String({ maxLength: 4096 }), signature: Type.String({ maxLength: 4096 }) }),
     }),
     { maxItems: 16 },
   ),

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Type } from 'typebox';
-import { parseBinary, parseBySchema, parsePushTime, pushTime } from './push-value.ts';
+import { parseBinary, parseBySchema, parseKnownMembers, parsePushTime, pushTime } from './push-value.ts';
 
 test('times have six digits and +00:00, and are read back', () => {
   assert.equal(pushTime(Date.UTC(2026, 2, 14, 9, 26, 53, 589)), '2026-03-14T09:26:53.589000+00:00');
@@ -19,6 +19,26 @@ test('times of others: with Z, without a zone in UTC, Unix seconds as number or 
   for (const odd of ['', 'yesterday', '2026-03', '2026-13-01T00:00:00Z', -1, null, true, {}, undefined]) {
     assert.equal(parsePushTime(odd), undefined, JSON.stringify(odd));
   }
+});
+
+test('the last time is that of the year 9999: what is later could not be written', () => {
+  const last = Date.UTC(9999, 11, 31, 23, 59, 59);
+  assert.equal(parsePushTime(last / 1000), last);
+  assert.equal(pushTime(last), '9999-12-31T23:59:59.000000+00:00');
+  for (const late of [1e13, 1e300, Number.POSITIVE_INFINITY, '999999999999', '9999-12-31T23:59:59-01:00']) {
+    assert.equal(parsePushTime(late), undefined, String(late));
+  }
+});
+
+test('members that a schema does not name are left out, at every depth, and what was parsed is as it was', () => {
+  const schema = Type.Object({
+    list: Type.Array(Type.Object({ count: Type.Integer() })),
+    maybe: Type.Optional(Type.Union([Type.Array(Type.String()), Type.Null()])),
+  });
+  const value = { list: [{ count: 1, more: 'x' }], maybe: null, other: {} };
+  assert.deepEqual(parseKnownMembers(schema, value), { ok: true, value: { list: [{ count: 1 }], maybe: null } });
+  assert.deepEqual(Object.keys(value), ['list', 'maybe', 'other']);
+  assert.equal(parseKnownMembers(schema, { list: 1 }).ok, false);
 });
 
 test('binary fields are base64, else hex', () => {

@@ -21,6 +21,8 @@ type Params = { readonly Params: { readonly agentId: string; readonly number: st
 type Page = { readonly Querystring: { readonly 'page[before]'?: string; readonly 'page[size]'?: string } };
 
 const LARGEST_PAGE = 50;
+/** Capabilities have a few thousand. */
+const MOST_CAPABILITIES_BYTES = 262_144;
 const PATH = '/agents/:agentId/attestations';
 
 /** Attestations of agents that send evidence by themselves (05 sections 5, 6 and 9 of the reference). */
@@ -34,7 +36,7 @@ export const attestationRoutes =
 
     app.post<Params>(
       PATH,
-      { config: action('submit_attestation'), preParsing: wantJsonApi },
+      { config: action('submit_attestation'), preParsing: wantJsonApi, bodyLimit: MOST_CAPABILITIES_BYTES },
       async (request, reply) => {
         const opened = await desk.open(agentIdOf(request.params.agentId), resourceOf(request).attributes);
         reply.code(201).header('location', attestationPath(version, opened));

@@ -57,8 +57,9 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
   );
 
   async function evaluate(id: AgentId) {
-    const attestation = await attestations.latest(id);
+    // The agent first: if it is enrolled anew meanwhile, the verdict is not stored.
     const agent = await agents.find(id);
+    const attestation = await attestations.latest(id);
     if (agent === undefined || attestation?.stage !== 'evaluating_evidence') return done;
     const started = clock.monotonic();
     const outcome = await judgedOrFaulty(agent, attestation);

@@ -9,7 +9,7 @@ import {
 } from '@keylime/api/push-capabilities';
 import type { PushProblem } from '@keylime/api/push-document';
 import type { RequestedEvidence } from '@keylime/api/push-parameters';
-import { parseBySchema, parsePushTime, pushTime } from '@keylime/api/push-value';
+import { parseKnownMembers, parsePushTime, pushTime } from '@keylime/api/push-value';
 import { type AcceptedAlgorithms, unacceptedAlgorithms } from '@keylime/appraisal/algorithms';
 import type { Progress } from '@keylime/appraisal/progress';
 import { type HashAlgorithm, isHashAlgorithm } from '@keylime/core/digest';
@@ -85,14 +85,16 @@ export function negotiate(
 
   const at = supported.findIndex(({ evidence_type: type }) => type === 'tpm_quote');
   if (at === -1) return refuse('evidence', "must contain a certification item of type 'tpm_quote' per agent policy");
-  const quote = parseBySchema(QuoteCapabilities, supported[at]?.capabilities);
+  const quote = parseKnownMembers(QuoteCapabilities, supported[at]?.capabilities);
   if (!quote.ok) return refuse(`evidence/${at}/capabilities${quote.problem.pointer}`, quote.problem.problem);
   const choice = chooseQuote(quote.value, { ...wanted, mask });
   if (typeof choice === 'string') {
     const text = "must have 'tpm_quote' with capabilities which are valid and satisfy agent policy";
     return refuse('evidence', `${text} (check ${choice})`);
   }
-  evidence.push({ evidence_class: 'certification', evidence_type: 'tpm_quote', capabilities: quote.value });
+  // Of the keys the chosen one is kept: the others may be many, and nobody asks for them.
+  const capabilities = { ...quote.value, certification_keys: [choice.key] };
+  evidence.push({ evidence_class: 'certification', evidence_type: 'tpm_quote', capabilities });
 
   for (const type of [
     ...(wanted.uefiLog ? ['uefi_log' as const] : []),
@@ -100,7 +102,7 @@ export function negotiate(
   ]) {
     const index = supported.findIndex((one) => one.evidence_type === type && one.evidence_class === 'log');
     if (index === -1) return refuse('evidence', `must contain a log item of type '${type}' per agent policy`);
-    const log = parseBySchema(LogCapabilities, supported[index]?.capabilities);
+    const log = parseKnownMembers(LogCapabilities, supported[index]?.capabilities);
     const where = `evidence/${index}/capabilities`;
     if (!log.ok) return refuse(`${where}${log.problem.pointer}`, log.problem.problem);
     const format = type === 'ima_log' ? IMA_LOG_FORMAT : UEFI_LOG_FORMAT;
