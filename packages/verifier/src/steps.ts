@@ -107,13 +107,14 @@ export function isAsked({ state, lastFailures }: Agent, severity: SeverityPolicy
     case 'tenantFailed':
       return false;
     case 'failed':
-    case 'invalidQuote': {
-      const highest = highestSeverity(severity);
-      const stops = (event: FailureEvent) => !event.recoverable || severityOf(severity, event) >= highest;
-      return lastFailures.length > 0 && !lastFailures.some(stops);
-    }
+    case 'invalidQuote':
+      return lastFailures.length > 0 && !lastFailures.some((event) => waitsForOperator(event, severity));
   }
 }
+
+/** Whether this failure is one after which an operator decides what becomes of the agent. */
+export const waitsForOperator = (event: FailureEvent, severity: SeverityPolicy): boolean =>
+  !event.recoverable || severityOf(severity, event) >= highestSeverity(severity);
 
 /** [compat] What suites of the field look for in the log. */
 function fieldTexts({ id, hashAlg, lastFailures }: Agent): readonly string[] {

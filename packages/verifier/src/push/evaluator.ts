@@ -8,7 +8,7 @@ import { type Judge, quotedMask } from '../attest.ts';
 import type { Clock } from '../clock.ts';
 import { expectationsOf, type JudgementSettings, type PolicySources, policiesOf } from '../expectations.ts';
 import { PolicyNotSignedError, policyNotSignedEvent } from '../policy-signature.ts';
-import { openScheduler } from '../scheduler.ts';
+import { openScheduler, type Round } from '../scheduler.ts';
 import type { Steps } from '../steps.ts';
 import { type Outcome, POSTPONED_MS } from '../transition.ts';
 import type { Attestation } from './attestation.ts';
@@ -38,6 +38,8 @@ export type EvaluatorParts = PolicySources & {
 export type Evaluator = {
   /** The agent's newest attestation has evidence. */
   readonly wake: (id: AgentId) => void;
+  /** The agent may have evidence that waits: where that is known already, its time stays what it is. */
+  readonly remind: (id: AgentId) => void;
   readonly close: () => Promise<void>;
 };
 
@@ -51,12 +53,21 @@ const MOST_FAULTS = 5;
 export function openEvaluator(parts: EvaluatorParts): Evaluator {
   const { agents, attestations, sessions, steps, settings, log, clock } = parts;
   const faults = new Map<AgentId, number>();
-  const done = { nextDelayMs: undefined, healthy: true } as const;
+  /** Agents whose evidence is being judged, or is to be at a time that is set. */
+  const known = new Set<AgentId>();
   const scheduler = openScheduler(evaluate, { maxHealthy: 64, maxUnhealthy: 8 }, clock, (id, error) =>
     log.error('Evidence could not be judged: a fault of this service, it is tried again', { agent: id, error }),
   );
 
   async function evaluate(id: AgentId) {
+    known.add(id);
+    const next = await evaluateLatest(id);
+    if (next.nextDelayMs === undefined) known.delete(id);
+    return next;
+  }
+
+  async function evaluateLatest(id: AgentId): ReturnType<Round> {
+    const done = { nextDelayMs: undefined, healthy: true };
     // The agent first: if it is enrolled anew meanwhile, the verdict is not stored.
     const agent = await agents.find(id);
     const attestation = await attestations.latest(id);
@@ -84,7 +95,7 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     const { judgeWithinMs } = settings;
     const waitedMs = clock.now() - (attestation.evidenceAtMs ?? 0);
     if (judgeWithinMs !== undefined && waitedMs > judgeWithinMs) {
-      return inconclusive(agent, `it waited ${Math.round(waitedMs / 1000)} seconds for it (verification_timeout)`);
+      return unjudged(agent, `it waited ${Math.round(waitedMs / 1000)} seconds for it (verification_timeout)`);
     }
     try {
       return await judged(agent, attestation);
@@ -93,7 +104,7 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
       const count = (faults.get(agent.id) ?? 0) + 1;
       faults.set(agent.id, count);
       if (count < MOST_FAULTS) throw error;
-      return inconclusive(agent, `judging it failed ${count} times: ${error instanceof Error ? error.message : error}`);
+      return unjudged(agent, `judging it failed ${count} times: ${error instanceof Error ? error.message : error}`);
     }
   }
 
@@ -102,7 +113,7 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     const { challenge, mask, uefiLog, imaLog } = attestation.chosen;
     const body = await attestations.evidence(attestation);
     const nonce = parseBase64(challenge);
-    if (body === undefined || nonce === undefined) return inconclusive(agent, 'it is not in the database');
+    if (body === undefined || nonce === undefined) return unjudged(agent, 'it is not in the database');
     const expectations = expectationsOf(agent, settings);
     const { runtimePolicy, measuredBoot } = await policiesOf(agent, parts);
     const wanted = quotedMask(expectations, runtimePolicy, measuredBoot);
@@ -117,7 +128,16 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     return parts.judge(body, { ...expectations, ...asked, runtimePolicy, measuredBoot }, agent.progress);
   }
 
-  return { wake: (id) => scheduler.schedule(id, 0), close: () => scheduler.close() };
+  return {
+    wake: (id) => scheduler.schedule(id, 0),
+    remind(id) {
+      if (!known.has(id)) scheduler.schedule(id, 0);
+    },
+    close: () => scheduler.close(),
+  };
 }
+
+/** [MUST] What this service could not do is never found against a machine: nothing is revoked for it. */
+const unjudged = ({ progress }: Agent, reason: string): Outcome => ({ kind: 'unjudged', progress, reason });
 
 const inconclusive = ({ progress }: Agent, reason: string): Outcome => ({ kind: 'inconclusive', progress, reason });

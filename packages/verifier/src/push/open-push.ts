@@ -84,7 +84,7 @@ export function openPush(parts: PushParts): Push {
     async start() {
       watch = await openPushWatch({
         ...{ verifierId: config.uuid, agents, attestations, sessions: sessionStore },
-        ...{ steps: parts.steps, settings, wake: evaluator.wake, log, clock },
+        ...{ steps: parts.steps, settings, remind: evaluator.remind, log, clock },
       });
     },
     async close() {

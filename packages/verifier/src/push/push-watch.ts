@@ -1,5 +1,6 @@
 import type { AgentId } from '@keylime/core/agent-id';
 import type { Log } from '@keylime/service/log';
+import type { Agent } from '../agent.ts';
 import type { AgentStore } from '../agent-store.ts';
 import type { Clock } from '../clock.ts';
 import type { Steps } from '../steps.ts';
@@ -12,10 +13,10 @@ export type PushWatchParts = {
   readonly agents: Pick<AgentStore, 'overdue' | 'waitUntil'>;
   readonly attestations: Pick<AttestationStore, 'unjudged' | 'forget'>;
   readonly sessions: Pick<SessionStore, 'forgetExpired'>;
-  readonly steps: Steps;
+  readonly steps: Pick<Steps, 'store'>;
   readonly settings: PushSettings;
-  /** Evidence of this agent waits, wherever it arrived. */
-  readonly wake: (id: AgentId) => void;
+  /** Evidence of this agent waits, wherever it arrived; said once a second until it is judged. */
+  readonly remind: (id: AgentId) => void;
   readonly log: Log;
   readonly clock: Clock;
 };
@@ -38,14 +39,24 @@ export async function openPushWatch(parts: PushWatchParts): Promise<{ readonly c
   let looks = 0;
 
   async function look(): Promise<void> {
-    for (const id of await attestations.unjudged(parts.verifierId)) parts.wake(id);
-    for (const agent of await agents.overdue(clock.now(), MOST_AT_ONCE)) {
-      const saved = await steps.store(agent, silenceTransition(agent, settings));
-      if (saved !== undefined) log.warn('An agent sent no evidence in time', { agent: agent.id });
-    }
+    const waiting = new Set(await attestations.unjudged(parts.verifierId));
+    for (const id of waiting) parts.remind(id);
+    const overdue = await agents.overdue(clock.now(), MOST_AT_ONCE + waiting.size);
+    // Whose evidence waits with us is not silent, however long it waits.
+    for (const agent of overdue.filter(({ id }) => !waiting.has(id))) await miss(agent);
     if (looks++ % CLEAN_EACH_LOOKS !== 0) return;
     await sessions.forgetExpired(clock.now());
     await attestations.forget(parts.verifierId, clock.now() - FAILURES_KEPT_MS);
+  }
+
+  /** What cannot be stored of one agent is tried again with the next look, and keeps no other from being missed. */
+  async function miss(agent: Agent): Promise<void> {
+    try {
+      const saved = await steps.store(agent, silenceTransition(agent, settings));
+      if (saved !== undefined) log.warn('An agent sent no evidence in time', { agent: agent.id });
+    } catch (error) {
+      log.error('The silence of an agent could not be stored; it is tried again', { agent: agent.id, error });
+    }
   }
 
   function plan(): void {

@@ -1,7 +1,7 @@
 import type { FailureEvent } from '@keylime/appraisal/event';
-import { severityOf } from '@keylime/appraisal/severity';
+import { type SeverityPolicy, severityOf } from '@keylime/appraisal/severity';
 import type { Agent } from '../agent.ts';
-import { isAsked } from '../steps.ts';
+import { isAsked, waitsForOperator } from '../steps.ts';
 import { type EngineSettings, type Outcome, storedFailures, type Transition, transition } from '../transition.ts';
 import type { Conclusion, FailureReason } from './attestation.ts';
 
@@ -19,7 +19,14 @@ export type PushSettings = EngineSettings & {
  */
 export function pushTransition(agent: Agent, outcome: Outcome, settings: PushSettings, nowMs: number): Transition {
   const next = transition(agent, outcome, settings, Math.floor(nowMs / 1000));
-  const record = { ...next.record, silent: false, attestByMs: nowMs + settings.silenceMs };
+  // Only a verdict ends a silence: with evidence that proves nothing an agent is still missed, and not told of again.
+  const silent = agent.silent && outcome.kind !== 'affirming' && outcome.kind !== 'contraindicated';
+  const record = {
+    ...next.record,
+    lastFailures: failuresWithStopping(agent, next, settings.severity),
+    silent,
+    attestByMs: silent ? undefined : nowMs + settings.silenceMs,
+  };
   const done = { ...next, nextDelayMs: 0 };
   if (agent.state === 'tenantFailed')
     return { ...done, record: { ...record, state: agent.state, attestByMs: undefined } };
@@ -27,6 +34,22 @@ export function pushTransition(agent: Agent, outcome: Outcome, settings: PushSet
   if (!settings.recoversByItself) return { ...done, record: { ...record, state: agent.state } };
   // As after a reactivation: the next failure is an alarm again.
   return { ...done, record: { ...record, severityLevel: undefined, lastEventId: undefined } };
+}
+
+/**
+ * What is to be stored as the last failures. [MUST] The failure that waits for an operator stays among them, the first, as
+ * long as it waits: after a lesser one that came later, a pass would end it.
+ */
+function failuresWithStopping(
+  agent: Agent,
+  { record: { lastFailures } }: Transition,
+  severity: SeverityPolicy,
+): readonly FailureEvent[] {
+  const stops = (event: FailureEvent) => waitsForOperator(event, severity);
+  const isWaiting = agent.state === 'failed' || agent.state === 'invalidQuote';
+  const stopping = isWaiting ? agent.lastFailures.find(stops) : undefined;
+  if (stopping === undefined || lastFailures.some(stops)) return lastFailures;
+  return storedFailures([stopping, ...lastFailures], 0);
 }
 
 /**
