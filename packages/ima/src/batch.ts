@@ -128,7 +128,19 @@ export class Batch {
       if (wrong === count) break;
       const entry = messageNumbers.indexOf(wrong);
       this.#readPlainly(entry, this.#lineOf(entry), places[wrong] as number);
+      if (this.#plainLines.get(entry)?.parsed.ok === false) this.#leaveOut(places[wrong] as number);
     }
+  }
+
+  /** Takes a digest out of those that are extended: that of an entry that looked readable and is not. */
+  #leaveOut(place: number): void {
+    const { bytes, places } = this.#scratch;
+    // The entry is counted among the unreadable ones already.
+    bytes.copyWithin(place, place + 32, MEMORY.bankDigests + 32 * (this.#digestCount + 1));
+    for (let message = 0; message < this.#messageCount; message++) {
+      if ((places[message] as number) > place) places[message] = (places[message] as number) - 32;
+    }
+    this.#unreadable.sort((a, b) => a - b);
   }
 
   /**

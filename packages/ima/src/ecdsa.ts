@@ -3,6 +3,7 @@ import { p256, p384, p521 } from '@noble/curves/nist.js';
 import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { Curve, type Multiples } from './curve.ts';
 import { curvePoint } from './public-key.ts';
+import { sameKey } from './same-key.ts';
 
 /** By node:crypto's names: parameters, signatures in DER and division modulo the order. */
 const CURVES: ReadonlyMap<string, typeof p256> = new Map([
@@ -34,8 +35,9 @@ export function verifyEcdsa(signature: Uint8Array, digest: Uint8Array, key: KeyO
   const { r, s } = parsed;
   const curve = open.get(name) ?? new Curve(parameters.Point.CURVE());
   open.set(name, curve);
-  const multiples = multiplesOfKeys.get(key) ?? multiplesOf(key, curve);
-  multiplesOfKeys.set(key, multiples);
+  const first = sameKey(key);
+  const multiples = multiplesOfKeys.get(first) ?? multiplesOf(first, curve);
+  multiplesOfKeys.set(first, multiples);
   const inverse = Fn.inv(s);
   return curve.sumHasX(r, Fn.mul(leftmostBits(digest, Fn.BITS), inverse), Fn.mul(r, inverse), multiples);
 }

@@ -73,6 +73,21 @@ test('the list of a real machine is read the fast way, and the same is found', (
   assert.deepEqual([seen.length, files], [369, 369]);
 });
 
+test('a line whose hash is no hex is extended by neither, wherever it and the quote stand', () => {
+  const lines = vector.toString('latin1').split('\n').slice(0, 12);
+  const zeros = Buffer.alloc(32);
+  for (const broken of [[0], [1], [5, 6], [3, 9], [11]]) {
+    const kept = lines.filter((_, i) => !broken.includes(i));
+    const changed = lines.map((line, i) => (broken.includes(i) ? line.replace(/^10 .{4}/, '10 ZZZZ') : line));
+    const list = Buffer.from(`${changed.join('\n')}\n`, 'latin1');
+    for (let upTo = 1; upTo <= kept.length; upTo++) {
+      const certified = Buffer.from(`${kept.slice(0, upTo).join('\n')}\n`, 'latin1');
+      const [, { runningPcr }] = plainly(part(certified, { runningPcr: zeros }));
+      assertSame(part(list, { runningPcr: zeros, quotedPcr: runningPcr }));
+    }
+  }
+});
+
 test('wherever the quote stands, the fast way stops where the plain one does', () => {
   const pcrs: Buffer[] = [];
   for (const upTo of [0, 1, 2, 3, 4, 5, 100, 366, 367, 368, 369]) {

@@ -1,6 +1,7 @@
 import { constants, createHash, type KeyObject, publicDecrypt } from 'node:crypto';
 import { RecentMap } from '@keylime/core/recent-map';
 import { LONGEST_ECDSA_SIGNATURE, verifyEcdsa } from './ecdsa.ts';
+import { sameKey } from './same-key.ts';
 import type { ImaSignature } from './signature.ts';
 
 /** DER of DigestInfo before the digest itself (RFC 8017 section 9.2, note 1; NIST CSOR for SHA-3). */
@@ -24,8 +25,9 @@ const numbersOfKeys = new WeakMap<KeyObject, number>();
 let lastKeyNumber = 0;
 
 function numberOf(key: KeyObject): number {
-  const number = numbersOfKeys.get(key) ?? ++lastKeyNumber;
-  numbersOfKeys.set(key, number);
+  const first = sameKey(key);
+  const number = numbersOfKeys.get(first) ?? ++lastKeyNumber;
+  numbersOfKeys.set(first, number);
   return number;
 }
 
