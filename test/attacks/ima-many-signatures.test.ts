@@ -125,6 +125,26 @@ test('[MUST] a forged signature behind thousands of good ones fails', async (t) 
   assert.ok(verifier.outcomes(agent.id).includes('unfinished'));
 });
 
+test('[MUST] a light failure at the start of a long list does not hide a grave one at its end', async (t) => {
+  const by = signer('prime256v1');
+  const settings = {
+    tomtou: 'fail',
+    severity_labels: "['info', 'emergency']",
+    severity_policy: String.raw`[{"event_id": "ima\\.validation\\.tomtou", "severity_label": "info"}]`,
+  };
+  const verifier = await started(t, { settings, judging: { roundMs: 0, timeoutMs: 60_000 } });
+  const agent = await enrolled(verifier, 'light', by);
+  agent.lie({});
+  agent.machine.append(`10 ${'0'.repeat(40)} ima-ng sha256:${'0'.repeat(64)} /var/log/x\n`, Buffer.alloc(32, 0xff));
+  await verifier.until(agent.id, ({ last_event_id }) => last_event_id === 'ima.validation.tomtou');
+  measure(agent, ...signedFiles(by, 3000), signedFile(by, '/opt/evil', 'something else'));
+  const status = await verifier.until(agent.id, ({ last_event_id }) => last_event_id !== 'ima.validation.tomtou');
+  assert.deepEqual(
+    [status.operational_state, status.last_event_id],
+    [INVALID_QUOTE, 'ima.validation.ima-ng.not_in_allowlist'],
+  );
+});
+
 test('[MUST] an answer that no thread judges in time is a failure by that name, whatever its size, and no quote is called false', async (t) => {
   const by = signer('prime256v1');
   const verifier = await started(t, { judging: { roundMs: 60_000, timeoutMs: 20 } });

@@ -32,7 +32,13 @@ function run(task: AppraisalTask): EvidenceAnswer | AnswerJudged {
   const { body, expectation, policyChecksum, policyText, progress, roundMs } = task;
   const runtimePolicy = policies.find(policyChecksum) ?? (policyText && decode(policyText, policyChecksum));
   if (!runtimePolicy) return { kind: 'policy_wanted' };
-  return judgeAnswer(body, { ...expectation, runtimePolicy }, progress, timeFor(roundMs));
+  const { hasTime, ranOut } = timeFor(roundMs);
+  const outcome = judgeAnswer(body, { ...expectation, runtimePolicy }, progress, hasTime);
+  // [MUST] After a failure the next round begins the list anew: a light one must not keep a grave one, far behind it, from ever
+  // being found. So all of the list is judged now; where even a thread's time is too short for that, nothing is judged.
+  return outcome.kind === 'contraindicated' && ranOut()
+    ? judgeAnswer(body, { ...expectation, runtimePolicy }, progress, () => true)
+    : outcome;
 }
 
 function decode(text: string, checksum: string): RuntimePolicy {

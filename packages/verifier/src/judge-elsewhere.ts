@@ -31,12 +31,7 @@ export type JudgeParts = {
 export function judgeHereOrElsewhere({ pool, policies, bootPolicies, roundMs, onHandOver }: JudgeParts): Judge {
   async function judge(body: Buffer, expectation: Expectation, progress: Progress): Promise<Outcome | BootUnjudged> {
     if (body.length > SMALL_BYTES) return elsewhere(body, expectation, progress);
-    const time = timeFor(HERE_MS);
-    let ranOut = false;
-    const hasTime = () => {
-      ranOut ||= !time();
-      return !ranOut;
-    };
+    const { hasTime, ranOut } = timeFor(HERE_MS);
     let outcome: Outcome | BootUnjudged;
     try {
       outcome = judgeAnswer(body, expectation, progress, hasTime);
@@ -44,7 +39,7 @@ export function judgeHereOrElsewhere({ pool, policies, bootPolicies, roundMs, on
       return unjudged(error, fromFirstEntry(progress));
     }
     // Not even a failure is told before all of the list was looked at: the entry that it is about may come later.
-    return ranOut ? elsewhere(body, expectation, progress) : outcome;
+    return ranOut() ? elsewhere(body, expectation, progress) : outcome;
   }
 
   async function elsewhere(

@@ -46,8 +46,13 @@ export function judgeAnswer(
   }
 }
 
-/** Time for so many milliseconds from now on. */
-export function timeFor(ms: number): HasTime {
+/** Time for so many milliseconds from now on; `ranOut` says whether somebody was told that it is over. */
+export function timeFor(ms: number): { readonly hasTime: HasTime; readonly ranOut: () => boolean } {
   const until = performance.now() + ms;
-  return () => performance.now() < until;
+  let over = false;
+  const hasTime = () => {
+    over ||= performance.now() >= until;
+    return !over;
+  };
+  return { hasTime, ranOut: () => over };
 }
