@@ -6,6 +6,7 @@ import { folder, runTool, writeFiles } from './tool.fixture.ts';
 
 const vectorFile = (name: string) => path.join(import.meta.dirname, '../../testing/vectors/debian12-uefi-vm', name);
 const AGGREGATE = 'ca3a8787cc3c13695276f4ee7f8af76ec537c2a0ad10446e8e2ca644bbf034b0';
+const PCRS384 = readFileSync(vectorFile('pcrs-sha384.txt'), 'latin1');
 const PCRS = readFileSync(vectorFile('pcrs-sha256.txt'), 'latin1');
 
 /** Judges the list of the machine by a policy that names no boot aggregate, with these options. */
@@ -36,6 +37,16 @@ for (const [what, options, files] of [
   ['the digest itself', ['--boot-aggregate', AGGREGATE], {}],
   ['PCRs in lines', ['--pcrs', vectorFile('pcrs-sha256.txt')], {}],
   ['PCRs as tpm2_pcrread prints them', ['--pcrs', 'pcrs'], { pcrs: printed(PCRS) }],
+  [
+    'PCRs beside those of a bank that is not known',
+    ['--pcrs', 'pcrs'],
+    { pcrs: `${printed(PCRS)}\n${printed(PCRS.replace(/ ..../g, ' 0000')).replace('sha256', 'sha3_256')}` },
+  ],
+  [
+    'PCRs beside those of another bank',
+    ['--pcrs', 'pcrs'],
+    { pcrs: `${printed(PCRS384).replace('sha256', 'sha384')}\n${printed(PCRS)}` },
+  ],
   ['the boot event log', ['--event-log', vectorFile('bios.bin')], {}],
 ] as const) {
   test(`the boot aggregate of a machine is judged by ${what}`, async (t) => {

@@ -36,8 +36,13 @@ export async function readBootAggregates(options: BootAggregateOptions): Promise
 
 async function aggregatesOfPcrs(file: string): Promise<readonly string[]> {
   const banks = parsePcrs((await readInput(file, 'PCR values')).toString('latin1'));
-  const found = [...banks].flatMap(([bank, values]) => bootAggregatesOf(bank, values));
-  if (found.length > 0) return found;
+  // A verifier takes that of the quoted bank alone, which is SHA-256 where there is one.
+  const complete = [...banks].map(([bank, values]) => [bank, bootAggregatesOf(bank, values)] as const);
+  const [, found] =
+    complete.find(([bank, aggregates]) => bank === 'sha256' && aggregates.length > 0) ??
+    complete.find(([, aggregates]) => aggregates.length > 0) ??
+    [];
+  if (found !== undefined) return found;
   const message = `${file} has not all of PCRs 0 to 7 of a bank: lines of index and value, as tpm2_pcrread prints them, are wanted`;
   throw new ToolError('pcrs_invalid', message);
 }
@@ -51,14 +56,14 @@ const BANKS_BY_DIGITS: ReadonlyMap<number, HashAlgorithm> = new Map(
 /** Lines `index value` or `index : 0xVALUE`, the bank in a line before them or told by the length of the values. */
 function parsePcrs(text: string): Banks {
   const banks: Banks = new Map();
-  let named: HashAlgorithm | undefined;
+  let named: HashAlgorithm | 'another' | undefined;
   for (const line of text.split('\n')) {
     const [, name] = /^\s*([a-z0-9_]+)\s*:?\s*$/.exec(line) ?? [];
-    if (name !== undefined) named = isHashAlgorithm(name) ? name : undefined;
+    if (name !== undefined) named = isHashAlgorithm(name) ? name : 'another';
     const [, index, hex = ''] = /^\s*(\d{1,2})\s*:?\s+(?:0x)?([0-9a-fA-F]+)\s*$/.exec(line) ?? [];
-    const bank =
-      named !== undefined && 2 * DIGEST_SIZES[named] === hex.length ? named : BANKS_BY_DIGITS.get(hex.length);
-    if (index === undefined || bank === undefined) continue;
+    const bank = named ?? BANKS_BY_DIGITS.get(hex.length);
+    if (index === undefined || bank === undefined || bank === 'another') continue;
+    if (2 * DIGEST_SIZES[bank] !== hex.length) continue;
     const values = banks.get(bank) ?? new Map<number, Uint8Array>();
     banks.set(bank, values.set(Number(index), Buffer.from(hex, 'hex')));
   }
