@@ -124,6 +124,22 @@ test('P5: sessions are limited for an address, not for an agent, and evidence co
     answers.push((await machine.send('POST', '/v3.0/sessions', sessionRequestAttributes('anybody'))).code);
   }
   assert.deepEqual(answers, [200, 200, 200, 429]);
+  const proofs: number[] = [];
+  for (let n = 0; n < 4; n++) {
+    const path = `/v3.0/sessions/00000000-0000-4000-8000-00000000000${n}`;
+    proofs.push((await machine.send('PATCH', path, sessionRequestAttributes('anybody'))).code);
+  }
+  assert.deepEqual(proofs, [404, 404, 404, 429], 'proofs for sessions that do not exist are limited, too');
+  // [MUST] The body of who sent too much is not waited for: of these, one byte comes.
+  for (const [method, path] of [
+    ['POST', '/v3.0/sessions'],
+    ['PATCH', '/v3.0/sessions/x'],
+  ] as const) {
+    const headers = { 'content-type': 'application/json', 'content-length': '60000' };
+    const limited = await verifier.ask({ method, path, body: '{', as: 'nobody', headers });
+    assert.equal(limited.code, 429, limited.text);
+    assert.ok(Number(limited.headers['retry-after']) >= 1);
+  }
 });
 
 test('[MUST] a challenge that has expired takes no evidence', async (t) => {

@@ -206,6 +206,18 @@ test('requests for a session that are malformed are answered 400, each with its 
   }
 });
 
+test('[MUST] bodies of strangers are short: what is longer is refused before it is read', async () => {
+  for (const [method, path] of [
+    ['POST', '/v3.0/sessions'],
+    ['PATCH', '/v3.0/sessions/00000000-0000-4000-8000-000000000000'],
+  ] as const) {
+    const ask = (length: number) =>
+      verifier.ask({ method, path, body: '{'.padEnd(length), as: 'nobody', headers: JSON_TYPE });
+    assert.equal((await ask(65_536)).code, 400, 'no JSON');
+    assert.equal((await ask(65_537)).code, 413);
+  }
+});
+
 test('one slash too many before the path is forgiven, as existing agents put it', async () => {
   const answer = await machine.send('POST', '//v3.0/sessions', sessionRequestAttributes('machine'));
   assert.equal(answer.code, 200, answer.text);

@@ -116,7 +116,7 @@ for (const [engine, url] of [
         clock: systemClock,
         log: openLog({ name: 'test', level: 'critical', destination: { write: () => {} } }),
       });
-      const started = await sessions.begin('replaced', 'address');
+      const started = await sessions.begin('replaced');
       assert.ok(started.kind === 'begun');
       const { id, challenge } = started.session;
       const { attest, signature } = ak.certify(objectName(ak.public), challenge);

@@ -15,14 +15,22 @@ import type { Proved, Sessions } from './sessions.ts';
 /** Whoever begins a session has no token, or one that is no good any more. */
 const config = (name: string) => ({ ...action(name), ignoresToken: true });
 
+/** Bodies of strangers: the longest that is meant has a few thousand bytes. */
+const bodyLimit = 65_536;
+
 /** Sessions (05 section 4 of the reference). [compat] 200 for what was made, and for most proofs that were refused. */
 export const sessionRoutes =
   (sessions: Sessions): VersionRoutes =>
   (app, version) => {
     answerInJsonApi(app);
+    // [MUST] Before the body is read: whoever sends too much is not listened to.
+    const admit = (what: 'begin' | 'prove') => async (request: FastifyRequest) => {
+      const wait = sessions.admit(what, addressOf(request));
+      if (wait !== undefined) throw tooMany(wait);
+    };
 
-    app.post('/sessions', { config: config('create_session') }, async (request, reply) => {
-      const address = addressOf(request);
+    const begin = { config: config('create_session'), bodyLimit, onRequest: admit('begin') };
+    app.post('/sessions', begin, async (request, reply) => {
       const attributes = attributesOf(request);
       const agentId = agentIdIn(attributes);
       const parsed = parseBySchema(SessionRequestAttributes, attributes);
@@ -30,7 +38,7 @@ export const sessionRoutes =
       if (!supported.some((one) => one.authentication_type === TPM_POP.authentication_type)) {
         throw new HttpProblem(400, 'authentication_supported must include tpm_pop authentication type');
       }
-      const begun = await sessions.begin(agentId, address);
+      const begun = await sessions.begin(agentId);
       if (begun.kind === 'too_many') throw tooMany(begun.retryAfterSeconds);
       const { session } = begun;
       return reply
@@ -49,7 +57,7 @@ export const sessionRoutes =
 
     app.patch<{ Params: { readonly sessionId: string } }>(
       '/sessions/:sessionId',
-      { config: config('extend_session') },
+      { config: config('extend_session'), bodyLimit, onRequest: admit('prove') },
       async (request, reply) => {
         const attributes = attributesOf(request);
         const agentId = agentIdIn(attributes);

@@ -11,7 +11,7 @@ import type { PendingSession, SessionStore } from './session-store.ts';
 export type SessionSettings = {
   readonly challengeLifetimeMs: number;
   readonly tokenLifetimeMs: number;
-  /** Sessions that one address may begin in the window. */
+  /** Sessions that one address may begin in the window; as many may it answer. */
   readonly perAddress: { readonly count: number; readonly windowSeconds: number };
   /** Wrong proofs for one agent from one address in the window. */
   readonly wrongProofs: { readonly count: number; readonly windowSeconds: number };
@@ -47,7 +47,9 @@ export type Proved =
  * nobody can lock out an agent: limits are for addresses, and wrong proofs end nothing but the session that they are for.
  */
 export type Sessions = {
-  readonly begin: (agentId: string, address: string) => Promise<Begun>;
+  /** Counts a request of an address, before anything of it is read; the seconds that it has to wait if it sent too many. */
+  readonly admit: (what: 'begin' | 'prove', address: string) => number | undefined;
+  readonly begin: (agentId: string) => Promise<Begun>;
   readonly prove: (sessionId: string, agentId: string, proof: Proof | undefined, address: string) => Promise<Proved>;
   readonly verifyToken: VerifyToken;
 };
@@ -66,13 +68,18 @@ const perMinute = ({ count, windowSeconds }: SessionSettings['perAddress']) => (
 
 export function openSessions({ store, agents, settings, clock, log }: SessionParts): Sessions {
   const now = () => clock.now();
-  const addresses = rateLimiter({ rate: perMinute(settings.perAddress), now });
+  const addresses = {
+    begin: rateLimiter({ rate: perMinute(settings.perAddress), now }),
+    prove: rateLimiter({ rate: perMinute(settings.perAddress), now }),
+  };
   const all = rateLimiter({ rate: { burst: PER_MINUTE_IN_ALL, perMinute: PER_MINUTE_IN_ALL }, now });
   const wrongProofs = rateLimiter({ rate: perMinute(settings.wrongProofs), now });
 
   return {
-    async begin(agentId, address) {
-      const wait = addresses.take(address) ?? all.take('');
+    admit: (what, address) => addresses[what].take(address),
+
+    async begin(agentId) {
+      const wait = all.take('');
       if (wait !== undefined) return { kind: 'too_many', retryAfterSeconds: wait };
       const createdAtMs = now();
       const session = {
