@@ -167,8 +167,17 @@ test('[MUST] one evidence for each challenge: a repetition changes nothing, othe
   const evidence = await machine.evidence(asked);
   assert.equal((await submit(machine, asked, evidence)).code, 202);
   assert.equal((await submit(machine, asked, evidence)).code, 202);
-  const other = await submit(machine, asked, await machine.evidence(asked));
-  assert.deepEqual(refusalOf(other).slice(0, 2), [403, 'evidence_immutable']);
+  const [quote, list] = evidence;
+  assert.ok(quote?.evidence_type === 'tpm_quote' && list?.evidence_type === 'ima_log');
+  const others: readonly CollectedEvidence[][] = [
+    await machine.evidence(asked),
+    [quote, { ...list, data: { ...list.data, entries: `${list.data.entries}${list.data.entries}` } }],
+    [quote],
+    [],
+  ];
+  for (const other of others) {
+    assert.deepEqual(refusalOf(await submit(machine, asked, other)).slice(0, 2), [403, 'evidence_immutable']);
+  }
   await machine.verdict();
   const late = await submit(machine, asked, await machine.evidence(asked));
   assert.deepEqual(refusalOf(late).slice(0, 2), [403, 'evidence_immutable']);
@@ -192,6 +201,29 @@ test('[MUST] only the newest attestation takes evidence: a new offer takes the p
   const latest = await machine.send('PATCH', 'latest', collectedAttributes(await machine.evidence(second)));
   assert.equal(latest.code, 202);
   assert.equal((await machine.verdict()).evaluation, 'pass');
+});
+
+test('[MUST] evidence that is sent too often is refused before it is read, and holds up no other agent', async (t) => {
+  const machine = await enrolled(t, 'hasty');
+  const calm = await enrolled(t, 'calm');
+  const asked = await machine.offer();
+  const codes = new Map<number, number>();
+  for (let n = 0; n < 40; n++) {
+    const { code } = await submit(machine, asked, []);
+    codes.set(code, (codes.get(code) ?? 0) + 1);
+  }
+  const taken = codes.get(422) ?? 0;
+  assert.ok(taken >= 20 && taken < 30 && codes.get(429) === 40 - taken, JSON.stringify([...codes]));
+  // Of this body one byte comes.
+  const headers = {
+    ...{ 'content-type': 'application/vnd.api+json', 'content-length': '60000' },
+    authorization: `Bearer ${machine.token}`,
+  };
+  const path = '/v3.0/agents/hasty/attestations/latest';
+  const limited = await verifier.ask({ method: 'PATCH', path, body: '{', as: 'nobody', headers });
+  assert.deepEqual(refusalOf(limited).slice(0, 2), [429, 'premature_attestation']);
+  assert.ok(Number(limited.headers['retry-after']) >= 1);
+  assert.equal((await calm.attest()).evaluation, 'pass');
 });
 
 test('[MUST] nobody but the agent itself sends evidence: no token, an administrator, another agent', async (t) => {

@@ -13,7 +13,7 @@ import type { Clock } from '../clock.ts';
 import { expectationsOf, type JudgementSettings, type PolicySources, policiesOf } from '../expectations.ts';
 import type { Attestation } from './attestation.ts';
 import type { AttestationStore } from './attestation-store.ts';
-import { collectEvidence } from './collect.ts';
+import { collectEvidence, repeatsQuote } from './collect.ts';
 import { negotiate } from './negotiate.ts';
 import { enrolledAk } from './proof.ts';
 import { PushRefusal } from './refusal.ts';
@@ -32,6 +32,8 @@ export type DeskParts = PolicySources & {
 export type AttestationDesk = {
   /** @throws PushRefusal */
   readonly open: (id: AgentId, attributes: { readonly [name: string]: Json }) => Promise<Attestation>;
+  /** Counts evidence of the agent, before it is read. @throws PushRefusal */
+  readonly admitEvidence: (id: AgentId) => void;
   /** @throws PushRefusal */
   readonly submit: (id: AgentId, number: number | 'latest', evidence: ReceivedResource) => Promise<Attestation>;
   /** Whole seconds after which the agent is to attest again. */
@@ -41,8 +43,8 @@ export type AttestationDesk = {
 const CHALLENGE_BYTES = 32;
 /** An agent may be a little early: its clock is another one. */
 const EARLY_MS = 500;
-/** What one agent may begin: enough for one that is restarted over and over. */
-const BEGINNINGS = { burst: 20, perMinute: 30 };
+/** What one agent may begin, and as often may it send evidence: enough for one that is restarted over and over. */
+const PER_AGENT = { burst: 20, perMinute: 30 };
 /** A verdict takes less, but for the longest lists. */
 const VERDICT_SECONDS = 2;
 
@@ -51,7 +53,8 @@ const refusal = (status: PushProblem['status'], code: string, detail: string, re
 
 export function openAttestationDesk(parts: DeskParts): AttestationDesk {
   const { agents, attestations, settings, log, clock } = parts;
-  const beginnings = rateLimiter({ rate: BEGINNINGS, now: () => clock.now() });
+  const beginnings = rateLimiter({ rate: PER_AGENT, now: () => clock.now() });
+  const submissions = rateLimiter({ rate: PER_AGENT, now: () => clock.now() });
 
   async function attester(id: AgentId): Promise<Agent> {
     const agent = await agents.findOfAnyVerifier(id);
@@ -126,6 +129,11 @@ export function openAttestationDesk(parts: DeskParts): AttestationDesk {
       return opened;
     },
 
+    admitEvidence(id) {
+      const wait = submissions.take(id);
+      if (wait !== undefined) throw refusal(429, 'premature_attestation', 'Evidence was sent too often', wait);
+    },
+
     async submit(id, number, evidence) {
       const agent = await attester(id);
       const latest = await attestations.latest(id);
@@ -135,8 +143,9 @@ export function openAttestationDesk(parts: DeskParts): AttestationDesk {
       }
       const isOpen = latest.stage === 'awaiting_evidence';
       if (isOpen && clock.now() >= latest.challengeExpiresAtMs) throw expired();
-      if (evidence.type !== 'attestation') {
-        if (!isOpen) throw immutable();
+      const isEvidence = evidence.type === 'attestation';
+      if (!isOpen && !(isEvidence && repeatsQuote(evidence.attributes, latest.collected))) throw immutable();
+      if (!isEvidence) {
         // [compat] So existing agents say that they could not do what was asked for.
         log.warn('An agent could not collect its evidence', { agent: id, type: evidence.type.slice(0, 40) });
         throw refusal(400, 'invalid_request', 'The resource is not of type attestation');

@@ -46,7 +46,12 @@ export const attestationRoutes =
 
     app.patch<Params>(
       `${PATH}/:number`,
-      { config: action('submit_attestation'), preParsing: wantJsonApi },
+      {
+        config: action('submit_attestation'),
+        preParsing: wantJsonApi,
+        // [MUST] Before the body is read, which may be large.
+        onRequest: async ({ params }) => desk.admitEvidence(agentIdOf(params.agentId)),
+      },
       async (request, reply) => {
         const { agentId, number } = request.params;
         const received = await desk.submit(agentIdOf(agentId), numberOf(number), resourceOf(request));

@@ -86,6 +86,16 @@ export function collectEvidence(
   return good({ collected, body: Buffer.from(JSON.stringify({ results })) });
 }
 
+/** Whether the quote is the one that was taken: without it, the evidence is another one, however much there is of it. */
+export function repeatsQuote(attributes: { readonly [name: string]: Json }, taken: Collected | undefined): boolean {
+  const [first] = Array.isArray(attributes.evidence_collected) ? attributes.evidence_collected : [];
+  const quote = parseBySchema(CollectedQuote, first);
+  if (!quote.ok || taken === undefined) return false;
+  const { message, signature } = quote.value.data;
+  const isSame = (text: string, base64: string) => parseBinary(text)?.toString('base64') === base64;
+  return isSame(message, taken.message) && isSame(signature, taken.signature);
+}
+
 function quoteOf(
   item: unknown,
   pointer: string,
