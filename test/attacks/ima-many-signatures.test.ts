@@ -1,12 +1,9 @@
 import assert from 'node:assert/strict';
-import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { digest } from '@keylime/core/digest';
-import { encodeKeyring } from '@keylime/ima/keyring';
-import { computedKeyId } from '@keylime/ima/public-key';
-import { signatureBlob } from '@keylime/ima/signing-key.fixture';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
-import { type KernelRecord, measure, recorded } from './ima-records.ts';
+import { measure, recorded } from './ima-records.ts';
+import { type Signer, signedFile, signedFiles, signer, trusting } from './signed-files.ts';
 import {
   ALLOWED_FILES,
   type AttackedVerifier,
@@ -21,29 +18,6 @@ import {
  * A signature takes a hundred times as long to judge as a digest. A machine with thousands of them, honest or not, keeps no
  * other machine waiting, is judged to the end of its list, and is no pass before that.
  */
-type Signer = { readonly privateKey: KeyObject; readonly publicKey: KeyObject; readonly keyId: number };
-
-function signer(namedCurve: string): Signer {
-  const pair = generateKeyPairSync('ec', { namedCurve });
-  return { ...pair, keyId: computedKeyId(pair.publicKey) };
-}
-
-/** A file whose content is its path, signed as `evmctl` does: what is signed is the SHA-256 of the content. */
-function signedFile({ privateKey, keyId }: Signer, path: string, content = path): KernelRecord {
-  const signature = sign('sha256', Buffer.from(content), privateKey);
-  const blob = signatureBlob({ type: 3, version: 2, hashId: 4, keyId }, signature);
-  return recorded(
-    `ima-sig sha256:${digest('sha256', Buffer.from(path)).toString('hex')} ${path} ${blob.toString('hex')}`,
-  );
-}
-
-const signedFiles = (by: Signer, count: number): readonly KernelRecord[] =>
-  Array.from({ length: count }, (_, i) => signedFile(by, `/opt/signed-${i}`));
-
-const trusting = ({ publicKey: key, keyId }: Signer) => ({
-  ima_sign_verification_keys: JSON.stringify(encodeKeyring([{ key, keyId }])),
-});
-
 async function started(t: TestContext, options: VerifierOptions = {}): Promise<AttackedVerifier> {
   const verifier = await startAttackedVerifier(options);
   t.after(() => verifier.stop());

@@ -20,6 +20,7 @@ import { parseQuote } from '@keylime/tpm/quote';
 import { quotePcrs } from '@keylime/tpm/quote-device';
 import { openTransport } from '@keylime/tpm/tcti';
 import { openTpm, type Tpm } from '@keylime/tpm/tpm';
+import type { KernelRecord } from './ima-records.ts';
 import { type Answer, type AttackedVerifier, enrolment, type Question } from './verifier-harness.ts';
 
 /** A machine in the hands of root, with a TPM that does what it is told, and an agent written by hand. */
@@ -29,6 +30,8 @@ export type PushMachine = {
   readonly tpm: () => Tpm;
   /** Measures a file with its own path as content, or with another one. */
   readonly measure: (file: string, content?: string) => Promise<void>;
+  /** Measures whatever this kernel record says. */
+  readonly append: (record: KernelRecord) => Promise<void>;
   /** In good order, or by cutting the power. */
   readonly reboot: (how?: 'shutdown' | 'power cut') => Promise<void>;
   /** Seconds since 1970 at which it says that it booted. */
@@ -102,10 +105,13 @@ export async function startPushMachine(verifier: AttackedVerifier, id: string): 
   };
   let ak = await withEk((ek) => createAk(tpm, { ek, encryption: 'ecc256', signing: 'ecdsa', hash: 'sha256' }));
 
-  async function record(file: string, fileDigest: Uint8Array): Promise<void> {
-    const measured = recordImaNg(file, 'sha256', fileDigest);
-    lines.push(measured.line);
-    await extendPcr(tpm, IMA_PCR, [{ bank: 'sha256', digest: measured.extendValue('sha256') }]);
+  async function append({ line, extend }: KernelRecord): Promise<void> {
+    lines.push(line);
+    await extendPcr(tpm, IMA_PCR, [{ bank: 'sha256', digest: extend }]);
+  }
+  function record(file: string, fileDigest: Uint8Array): Promise<void> {
+    const { line, extendValue } = recordImaNg(file, 'sha256', fileDigest);
+    return append({ line, extend: Buffer.from(extendValue('sha256')) });
   }
   const bootAggregate = () => record('boot_aggregate', digest('sha256', Buffer.alloc(320)));
   await bootAggregate();
@@ -116,6 +122,7 @@ export async function startPushMachine(verifier: AttackedVerifier, id: string): 
     token: '',
     ak: () => ak,
     tpm: () => tpm,
+    append,
     measure: (file, content = file) => record(file, digest('sha256', Buffer.from(content))),
     async reboot(how = 'shutdown') {
       if (how === 'shutdown') await tpm.run(Shutdown, { parameters: { shutdownType: 'clear' } });

@@ -34,6 +34,8 @@ export type AttestationStore = {
   readonly evidence: (attestation: Attestation) => Promise<Buffer | undefined>;
   /** Agents of this verifier with evidence that waits for its verdict. */
   readonly unjudged: (verifierId: string) => Promise<readonly AgentId[]>;
+  /** Has judged the entries before `judgedTo`, and leaves the rest to another round; for the transaction that stores the progress. */
+  readonly goOn: (trx: Transaction<VerifierTables>, attestation: Attestation, judgedTo: number) => Promise<void>;
   /** Ends the attestation, and deletes what need not be kept; for the transaction that stores the verdict. */
   readonly conclude: (
     trx: Transaction<VerifierTables>,
@@ -137,6 +139,14 @@ export function sqlAttestationStore(db: Kysely<VerifierTables>, write: GroupWrit
         .where('stage', '=', 'evaluating_evidence')
         .execute();
       return rows.map((row) => row.agent_id as AgentId);
+    },
+    async goOn(trx, { agentId, number, collected }, judgedTo) {
+      await trx
+        .updateTable('attestations')
+        .set({ collected: collected && { ...collected, imaLogJudgedTo: judgedTo } })
+        .where('agent_id', '=', agentId)
+        .where('number', '=', number)
+        .execute();
     },
     async conclude(trx, { agentId, number }, { evaluation, completedAtMs, failureReason, failures, resetCount }) {
       await trx

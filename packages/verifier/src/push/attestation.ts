@@ -23,6 +23,8 @@ export type Collected = {
   readonly uefiLogBytes?: number;
   /** Entries of the measurement list, where it was asked for. */
   readonly imaLogEntries?: number;
+  /** Where the list is judged over several rounds, and as long as it is: the first entry that no round has judged. */
+  readonly imaLogJudgedTo?: number;
 };
 
 /** One attestation of an agent that sends its evidence by itself: from its capabilities to the verdict. */

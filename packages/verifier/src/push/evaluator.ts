@@ -13,6 +13,7 @@ import type { Steps } from '../steps.ts';
 import { type Outcome, POSTPONED_MS } from '../transition.ts';
 import type { Attestation } from './attestation.ts';
 import type { AttestationStore } from './attestation-store.ts';
+import { remainingOf, remembering } from './remaining.ts';
 import type { SessionStore } from './session-store.ts';
 import { conclusionOf, type PushSettings, pushTransition } from './verdict.ts';
 
@@ -48,7 +49,8 @@ const MOST_FAULTS = 5;
 
 /**
  * [MUST] Every attestation whose evidence was taken ends as passed or failed: what waits is in the database, is taken up after
- * a start, and what cannot be judged ends as failed for that reason. A fault of ours (database, overload) is tried again.
+ * a start, and what cannot be judged ends as failed for that reason. A fault of ours (database, overload) is tried again. A
+ * long list is judged over several rounds, of one quote, without the agent: none but the last one ends its attestation.
  */
 export function openEvaluator(parts: EvaluatorParts): Evaluator {
   const { agents, attestations, sessions, steps, settings, log, clock } = parts;
@@ -78,6 +80,7 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     const nowMs = clock.now();
     const next = pushTransition(agent, outcome, settings, nowMs);
     const saved = await steps.store(agent, next, async (trx) => {
+      if (outcome.kind === 'unfinished') return attestations.goOn(trx, attestation, outcome.progress.nextEntry);
       await attestations.conclude(trx, attestation, conclusionOf(outcome, nowMs));
       if (outcome.kind === 'affirming' && settings.tokenLifetimeMs !== undefined) {
         await sessions.extend(trx, id, nowMs, nowMs + settings.tokenLifetimeMs);
@@ -88,7 +91,7 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     faults.delete(id);
     parts.onRound?.(id, outcome.kind, clock.monotonic() - started);
     if (outcome.kind !== 'affirming') steps.report(saved, outcome, next);
-    return done;
+    return outcome.kind === 'unfinished' ? { nextDelayMs: 0, healthy: true } : done;
   }
 
   async function judgedOrFaulty(agent: Agent, attestation: Attestation): Promise<Outcome> {
@@ -110,22 +113,23 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
 
   /** Policies count as they are now, and evidence that they do not ask for, or not enough of, is not judged by them. */
   async function judged(agent: Agent, attestation: Attestation): Promise<Outcome> {
-    const { challenge, mask, uefiLog, imaLog } = attestation.chosen;
-    const body = await attestations.evidence(attestation);
+    const { challenge, mask, uefiLog } = attestation.chosen;
+    const evidence = await attestations.evidence(attestation);
     const nonce = parseBase64(challenge);
-    if (body === undefined || nonce === undefined) return unjudged(agent, 'it is not in the database');
+    if (evidence === undefined || nonce === undefined) return unjudged(agent, 'it is not in the database');
     const expectations = expectationsOf(agent, settings);
     const { runtimePolicy, measuredBoot } = await policiesOf(agent, parts);
     const wanted = quotedMask(expectations, runtimePolicy, measuredBoot);
     if ((wanted || 1) !== mask || uefiLog !== (measuredBoot !== undefined))
       return inconclusive(agent, 'policy_changed');
-    const requestedEntry = imaLog?.startingEntry ?? 0;
+    const { body, firstEntry, progress } = remainingOf(attestation, evidence, agent.progress, runtimePolicy.checksum);
     const hasList = ((mask >>> IMA_PCR) & 1) === 1;
-    if (hasList && requestedEntry !== 0 && requestedEntry !== agent.progress.nextEntry) {
+    if (hasList && firstEntry !== 0 && firstEntry !== agent.progress.nextEntry) {
       return inconclusive(agent, 'the list is to be judged from another entry by now');
     }
-    const asked = { mode: 'push', nonce, mask, requestedEntry, accepted: agent.accepted } as const;
-    return parts.judge(body, { ...expectations, ...asked, runtimePolicy, measuredBoot }, agent.progress);
+    const asked = { mode: 'push', nonce, mask, requestedEntry: firstEntry, accepted: agent.accepted } as const;
+    const outcome = await parts.judge(body, { ...expectations, ...asked, runtimePolicy, measuredBoot }, progress);
+    return remembering(outcome, agent.progress);
   }
 
   return {

@@ -1,4 +1,5 @@
 import type { FailureEvent } from '@keylime/appraisal/event';
+import { fromFirstEntry } from '@keylime/appraisal/progress';
 import { type SeverityPolicy, severityOf } from '@keylime/appraisal/severity';
 import type { Agent } from '../agent.ts';
 import { isAsked, waitsForOperator } from '../steps.ts';
@@ -18,7 +19,9 @@ export type PushSettings = EngineSettings & {
  * says FAIL until an operator reactivates it, or until it passes where failures end by themselves.
  */
 export function pushTransition(agent: Agent, outcome: Outcome, settings: PushSettings, nowMs: number): Transition {
-  const next = transition(agent, outcome, settings, Math.floor(nowMs / 1000));
+  // A long list is judged on as it is stored here, which ends: unlike one that is asked for again, it need not get on.
+  const before = outcome.kind === 'unfinished' ? { ...agent, progress: fromFirstEntry(agent.progress) } : agent;
+  const next = transition(before, outcome, settings, Math.floor(nowMs / 1000));
   // Only a verdict ends a silence: with evidence that proves nothing an agent is still missed, and not told of again.
   const silent = agent.silent && outcome.kind !== 'affirming' && outcome.kind !== 'contraindicated';
   const record = {
@@ -71,8 +74,11 @@ export function silenceTransition(agent: Agent, { severity, silenceMs }: PushSet
   };
 }
 
+/** Outcomes that end an attestation. */
+type Concluding = Exclude<Outcome, { readonly kind: 'unfinished' | 'postponed' }>;
+
 /** What is kept with an attestation. Every one ends as passed or failed; one that could not be judged did not pass. */
-export function conclusionOf(outcome: Outcome, completedAtMs: number): Conclusion {
+export function conclusionOf(outcome: Concluding, completedAtMs: number): Conclusion {
   switch (outcome.kind) {
     case 'affirming':
       return {
@@ -87,13 +93,8 @@ export function conclusionOf(outcome: Outcome, completedAtMs: number): Conclusio
       const failureReason = events.some(breaksChain) ? 'broken_evidence_chain' : 'policy_violation';
       return failed(failureReason, storedFailures(events, moreEvents), completedAtMs);
     }
-    case 'unfinished': {
-      const reason = `${outcome.unjudgedEntries} entries of the measurement list are left to the next attestation`;
-      return failed('not_judged', [notJudged(reason)], completedAtMs);
-    }
     case 'inconclusive':
     case 'unjudged':
-    case 'postponed':
     case 'unreachable':
       return failed('not_judged', [notJudged(outcome.reason)], completedAtMs);
     case 'version_changed':
