@@ -44,7 +44,8 @@ export type Proved =
 /**
  * Sessions of agents that send evidence by themselves (05 section 4 of the reference). Whoever asks gets a challenge, whoever
  * answers it with the enrolled AK a token. [MUST] Nothing costs more than a hash and a row before something was proved, and
- * nobody can lock out an agent: limits are for addresses, and wrong proofs end nothing but the session that they are for.
+ * nobody locks out an agent by its name: limits are for addresses, and wrong proofs end nothing but the session that they are
+ * for. Who shares the agent's address, or has enough of them for the limit of all, can delay its login.
  */
 export type Sessions = {
   /** Counts a request of an address, before anything of it is read; the seconds that it has to wait if it sent too many. */
