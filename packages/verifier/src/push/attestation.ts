@@ -23,7 +23,7 @@ export type Collected = {
   readonly uefiLogBytes?: number;
   /** Entries of the measurement list, where it was asked for. */
   readonly imaLogEntries?: number;
-  /** Where the list is judged over several rounds, and as long as it is: the first entry that no round has judged. */
+  /** Where the list is judged over several rounds: the first entry that those before the last one left. */
   readonly imaLogJudgedTo?: number;
 };
 
