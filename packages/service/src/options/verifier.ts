@@ -132,7 +132,12 @@ export const verifierOptions = {
     DAY_S,
     'Push: seconds within which evidence is to be judged, or it has not passed; 0 means no limit.',
   ),
-  session_create_rate_limit_per_ip: integer(50, 1, 1_000_000, 'Push: sessions that one address may open in a window.'),
+  session_create_rate_limit_per_ip: integer(
+    50,
+    1,
+    1_000_000,
+    'Push: sessions that one address may open in a window, and answers that it may give, each.',
+  ),
   session_create_rate_limit_window_ip: integer(60, 1, DAY_S, 'Push: seconds of that window.'),
   session_create_rate_limit_per_agent: integer(
     15,
