@@ -1,19 +1,7 @@
 import { isJsonObject, type Json } from '@keylime/core/json';
+import { EXAMPLE_MEMBERS } from './reference-json.ts';
 
-/** What `example` reads of a reference state; what else is in it, it passes over. */
-const OF_EXAMPLE: ReadonlySet<string> = new Set([
-  'has_secureboot',
-  'scrtm_and_bios',
-  'pk',
-  'kek',
-  'db',
-  'dbx',
-  'vendor_db',
-  'mokdig',
-  'mokxdig',
-  'kernels',
-  'digests',
-]);
+const OF_EXAMPLE: ReadonlySet<string> = new Set(EXAMPLE_MEMBERS);
 
 /**
  * The members of a reference state that the built-in policy `rules` does not look at, whatever they say: all for

@@ -100,3 +100,18 @@ export type StrictReferenceJson = {
   /** `required` if not given: PCR 5 and the log end with a successful ExitBootServices. */
   readonly exit_boot_services?: 'required' | 'optional';
 };
+
+/** What `example` reads of a reference state; what else is in it, it passes over. `strict` reads these, and more. */
+export const EXAMPLE_MEMBERS = [
+  'has_secureboot',
+  'scrtm_and_bios',
+  'pk',
+  'kek',
+  'db',
+  'dbx',
+  'vendor_db',
+  'mokdig',
+  'mokxdig',
+  'kernels',
+  'digests',
+] as const satisfies readonly (keyof StrictReferenceJson)[];

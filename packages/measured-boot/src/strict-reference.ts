@@ -9,6 +9,7 @@ import {
   type AuthorityVariable,
   type DatabaseName,
   type DatabaseRule,
+  EXAMPLE_MEMBERS,
   type StrictReferenceJson,
   UNLISTED_KINDS,
   type UnlistedKind,
@@ -58,17 +59,7 @@ export type StrictFirmware = { readonly scrtm: Digests | undefined; readonly blo
 export type StrictDatabase = { readonly signatures: SignatureSet; readonly rule: DatabaseRule };
 
 const MEMBERS: readonly (keyof StrictReferenceJson)[] = [
-  'has_secureboot',
-  'scrtm_and_bios',
-  'pk',
-  'kek',
-  'db',
-  'dbx',
-  'vendor_db',
-  'mokdig',
-  'mokxdig',
-  'kernels',
-  'digests',
+  ...EXAMPLE_MEMBERS,
   'database_rules',
   'authorities',
   'sbat_level',
