@@ -4,24 +4,14 @@ import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { connectNats } from '@keylime/service/nats-connection';
-import { startNatsServer } from '@keylime/testing/nats-server';
-import { jetstream, jetstreamManager } from '@nats-io/jetstream';
-import { type AttackedAgent, openAttackedAgent, type Revocation } from './agent-harness.ts';
+import { type AttackedAgent, openAttackedAgent } from './agent-harness.ts';
+import { calls, openNatsRevocations, record } from './revocation-record.ts';
 
 /*
  * An alarm must come through, once, and nobody but the owner of the revocation key may raise one: what it runs has the
  * rights of the agent.
  */
 const CERTIFICATE = 'RevocationNotifier-cert.crt';
-
-const calls = (one: AttackedAgent): readonly string[] => {
-  const file = path.join(one.home, 'calls');
-  return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
-};
-/** Notes whom the message is about. */
-const record = (one: AttackedAgent) =>
-  `#!/bin/sh\nsed 's/.*"agent_id":"\\([^"]*\\)".*/\\1/' "$1" >> ${one.home}/calls; echo >> ${one.home}/calls\n`;
 
 async function withPayload(one: AttackedAgent, files: Readonly<Record<string, string>> = {}): Promise<void> {
   const own = { [CERTIFICATE]: one.notifierCertificate, action_list: 'record\n', record: record(one) };
@@ -196,19 +186,8 @@ test('[MUST] more revocations than the queue holds are answered with 503, and no
 });
 
 test('[MUST] revocations over NATS come once, also those of the time when the agent was killed; forged ones run nothing', async (t) => {
-  const server = await startNatsServer();
-  t.after(() => server.stop());
-  const nats = await connectNats({
-    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'verifier', login: undefined },
-    tls: { trustedCas: [] },
-  });
-  t.after(() => nats.close());
-  const { streams } = await jetstreamManager(nats);
-  await streams.add({ name: 'keylime_revocations', subjects: ['keylime.revocations.>'] });
-  const publish = (data: Revocation) =>
-    jetstream(nats).publish('keylime.revocations.revocation', JSON.stringify({ specversion: '1.0', data }));
+  const { settings, publish } = await openNatsRevocations(t);
   const one = await openAttackedAgent(t);
-  const settings = { revocation_nats_url: `['nats://127.0.0.1:${server.port}']` };
   await one.start(settings);
   await withPayload(one);
   await one.said(/Taking revocations from NATS/);

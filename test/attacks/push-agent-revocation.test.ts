@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { freePort } from '@keylime/service/free-port';
-import { connectNats } from '@keylime/service/nats-connection';
-import { startNatsServer } from '@keylime/testing/nats-server';
 import { openPublisher } from '@keylime/verifier/notifications/zeromq-channel';
-import { jetstream, jetstreamManager } from '@nats-io/jetstream';
-import { type AttackedAgent, openAttackedAgent, type Revocation } from './agent-harness.ts';
+import { openAttackedAgent, type Revocation } from './agent-harness.ts';
+import { calls, openNatsRevocations, record } from './revocation-record.ts';
 
 /*
  * An agent that attests by itself and does not listen hears alarms over ZeroMQ and NATS, and verifies them with the
@@ -16,17 +14,11 @@ import { type AttackedAgent, openAttackedAgent, type Revocation } from './agent-
  */
 const ACTION = 'local_action_record';
 
-const calls = (one: AttackedAgent): readonly string[] => {
-  const file = path.join(one.home, 'calls');
-  return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
-};
-
 /** A push agent with an action that notes whom a message is about. */
 async function openPushAgent(t: TestContext, channel: Readonly<Record<string, string | number | boolean>>) {
   const one = await openAttackedAgent(t);
   const action = path.join(one.home, 'installed', ACTION);
-  const script = `sed 's/.*"agent_id":"\\([^"]*\\)".*/\\1/' "$1" >> ${one.home}/calls; echo >> ${one.home}/calls`;
-  writeFileSync(action, `#!/bin/sh\n${script}\n`);
+  writeFileSync(action, record(one));
   chmodSync(action, 0o755);
   const certificates = path.join(one.home, 'verifier-certs.pem');
   const settings = {
@@ -63,18 +55,8 @@ test('[MUST] a push agent acts upon revocations over ZeroMQ once, and upon forge
 });
 
 test('[MUST] a push agent acts upon revocations over NATS, also upon those of the time when it was killed', async (t) => {
-  const server = await startNatsServer();
-  t.after(() => server.stop());
-  const nats = await connectNats({
-    ...{ servers: [`nats://127.0.0.1:${server.port}`], name: 'verifier', login: undefined },
-    tls: { trustedCas: [] },
-  });
-  t.after(() => nats.close());
-  const { streams } = await jetstreamManager(nats);
-  await streams.add({ name: 'keylime_revocations', subjects: ['keylime.revocations.>'] });
-  const publish = (data: Revocation) =>
-    jetstream(nats).publish('keylime.revocations.revocation', JSON.stringify({ specversion: '1.0', data }));
-  const one = await openPushAgent(t, { revocation_nats_url: `['nats://127.0.0.1:${server.port}']` });
+  const { settings, publish } = await openNatsRevocations(t);
+  const one = await openPushAgent(t, settings);
   one.installCertificate();
   await one.start();
   await one.said(/Taking revocations from NATS/);
