@@ -23,6 +23,7 @@ export function openHashPool(threads = availableParallelism()): HashPool {
   const all = new Set<Worker>();
   const busy = new Map<Worker, Job>();
   let lastId = 0;
+  let isClosing = false;
 
   function next(): void {
     while (waiting.length > 0 && (idle.length > 0 || all.size < threads)) {
@@ -42,7 +43,8 @@ export function openHashPool(threads = availableParallelism()): HashPool {
     worker.on('message', (answer: HashAnswer) => {
       const job = busy.get(worker);
       busy.delete(worker);
-      worker.unref();
+      // A thread that is being ended keeps the program running until it has ended.
+      if (!isClosing) worker.unref();
       idle.push(worker);
       if ('result' in answer) job?.resolve(answer.result as never);
       else job?.reject(new ToolError(answer.code as ToolErrorCode, answer.message));
@@ -66,6 +68,7 @@ export function openHashPool(threads = availableParallelism()): HashPool {
         next();
       }),
     async close() {
+      isClosing = true;
       for (const job of waiting.splice(0)) job.reject(new ToolError('worker_failed', 'The program is stopping'));
       await Promise.all([...all].map((worker) => worker.terminate()));
     },
