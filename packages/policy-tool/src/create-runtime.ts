@@ -12,6 +12,7 @@ import { openHashPool } from './hash-pool.ts';
 import { importMeasurementList } from './measured-files.ts';
 import { readMeasurementList } from './measurement-list.ts';
 import { addOciImage } from './oci/oci-image.ts';
+import { readOpenPgpKeys } from './open-pgp.ts';
 import { importAllowlist, importExcludeList } from './plain-lists.ts';
 import { addFile, addKeys, emptyDraft, legacyAllowlist, type PolicyDraft, policyText } from './policy-draft.ts';
 import type { Progress } from './progress.ts';
@@ -127,14 +128,14 @@ async function addSystems(options: CreateOptions, workshop: Workshop, draft: Pol
   if (ramdiskDir !== undefined) {
     for (const { name, hex } of await digestRamdisks(ramdiskDir, workshop)) addFile(draft, name, hex);
   }
-  const rpmKeys = await Promise.all((options.rpmKey ?? []).map((file) => readInput(file, 'key')));
+  const rpmKeys = await readOpenPgpKeys(options.rpmKey ?? []);
   if (localRpmRepo !== undefined) await addLocalRepository(localRpmRepo, rpmKeys, workshop, draft, log);
   if (remoteRpmRepo !== undefined) {
     await addRemoteRepository(remoteRpmRepo, rpmKeys, options.maxWorkers, workshop, draft, log);
   }
   if (deb) {
-    const keyrings = await Promise.all((options.debKeyring ?? []).map((file) => readInput(file, 'keyring')));
     const {
+      debKeyring: keyrings = [],
       debArch: architecture,
       debPackage: packages = [],
       debAcceptExpired: acceptExpired = false,

@@ -29,7 +29,14 @@ export type HashTask =
       readonly md5: boolean;
     }
   | { readonly kind: 'initrd'; readonly file: string; readonly algorithm: HashAlgorithm }
-  | { readonly kind: 'deb'; readonly file: string; readonly algorithm: HashAlgorithm; readonly sha256?: string }
+  | {
+      readonly kind: 'deb';
+      readonly file: string;
+      readonly algorithm: HashAlgorithm;
+      readonly sha256?: string;
+      /** What to call the file in errors. */
+      readonly shown?: string;
+    }
   | { readonly kind: 'layer'; readonly part: FilePart; readonly algorithm: HashAlgorithm; readonly sha256: string }
   | { readonly kind: 'sum'; readonly file: string; readonly algorithm: string };
 
@@ -54,17 +61,13 @@ export async function runHashTask(task: HashTask): Promise<HashResult[HashTask['
         );
       });
     case 'deb':
-      return inFile(task.file, () => readCounted(task, (bytes) => readDeb(bytes, task.algorithm)));
+      return inFile(task.shown ?? task.file, () => readCounted(task, (bytes) => readDeb(bytes, task.algorithm)));
     case 'layer':
       return inFile(task.part.file, () =>
         readCounted({ ...task.part, sha256: task.sha256 }, (bytes) => readLayer(bytes, task.algorithm)),
       );
     case 'sum':
-      return inFile(task.file, async () => {
-        const hash = createHash(task.algorithm);
-        for await (const piece of createReadStream(task.file, { highWaterMark: CHUNK_BYTES })) hash.update(piece);
-        return hash.digest('hex');
-      });
+      return inFile(task.file, () => sumOf(task, task.algorithm));
   }
 }
 
@@ -83,17 +86,23 @@ async function inFile<T>(file: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Reads a part of a file to its end, and gives no result unless it has the SHA-256 that it should have. */
-async function readCounted<T>(
-  { file, offset = 0, sizeBytes, sha256 }: FilePart & { readonly sha256?: string },
-  read: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
-): Promise<T> {
-  const hash = createHash('sha256');
-  const stream = createReadStream(file, {
+const streamOf = ({ file, offset = 0, sizeBytes }: FilePart) =>
+  createReadStream(file, {
     start: offset,
     ...(sizeBytes !== undefined && { end: offset + sizeBytes - 1 }),
     highWaterMark: CHUNK_BYTES,
   });
+
+/**
+ * Reads a part of a file to its end, and gives no result unless it has the SHA-256 that it should have. What cannot be read
+ * and is not what it should be is told to be another file, and not a damaged one.
+ */
+async function readCounted<T>(
+  { sha256, ...part }: FilePart & { readonly sha256?: string },
+  read: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
+): Promise<T> {
+  const hash = createHash('sha256');
+  const stream = streamOf(part);
   async function* counted() {
     for await (const piece of stream) {
       hash.update(piece);
@@ -106,12 +115,27 @@ async function readCounted<T>(
     if (sha256 === undefined) return result;
     const rest = await source.next();
     if (!rest.done) throw new ToolError('archive_malformed', 'Something follows the end of the archive');
-    const actual = hash.digest('hex');
-    if (actual === sha256) return result;
-    throw new ToolError('digest_mismatch', `Its SHA-256 is ${actual}, it should be ${sha256}`);
+    requireDigest(hash.digest('hex'), sha256);
+    return result;
+  } catch (error) {
+    if (sha256 !== undefined && error instanceof ToolError && error.code !== 'digest_mismatch') {
+      requireDigest(await sumOf(part, 'sha256'), sha256);
+    }
+    throw error;
   } finally {
     stream.destroy();
   }
+}
+
+function requireDigest(actual: string, sha256: string): void {
+  if (actual === sha256) return;
+  throw new ToolError('digest_mismatch', `Its SHA-256 is ${actual}, it should be ${sha256}`);
+}
+
+async function sumOf(part: FilePart, algorithm: string): Promise<string> {
+  const hash = createHash(algorithm);
+  for await (const piece of streamOf(part)) hash.update(piece);
+  return hash.digest('hex');
 }
 
 async function readLayer(source: AsyncIterable<Uint8Array>, algorithm: HashAlgorithm): Promise<readonly LayerEntry[]> {

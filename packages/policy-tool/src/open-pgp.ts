@@ -1,4 +1,5 @@
 import type { PublicKey, VerifyMessageResult } from 'openpgp';
+import { readInput } from './files.ts';
 import { reason, ToolError } from './tool-error.ts';
 
 /** Public keys that an operator trusts. */
@@ -7,23 +8,23 @@ export type OpenPgpKeys = readonly PublicKey[];
 /** Large, and rarely needed. */
 const load = () => import('openpgp');
 
-/** The keys in files, armoured or not. @throws ToolError `key_invalid` */
-export async function readOpenPgpKeys(files: readonly Uint8Array[]): Promise<OpenPgpKeys> {
+/** The keys in files that an operator names. @throws ToolError `file_unreadable`, `key_invalid` */
+export async function readOpenPgpKeys(files: readonly string[]): Promise<OpenPgpKeys> {
+  const keys = await Promise.all(files.map(async (file) => parseOpenPgpKeys(await readInput(file, 'key'), file)));
+  return keys.flat();
+}
+
+/** The keys in a file called `name`, armoured or not. @throws ToolError `key_invalid` */
+export async function parseOpenPgpKeys(bytes: Uint8Array, name: string): Promise<OpenPgpKeys> {
   const { readKeys } = await load();
-  const keys: PublicKey[] = [];
-  for (const bytes of files) {
-    const text = Buffer.from(bytes).toString('latin1');
-    const isArmored = text.includes('-----BEGIN PGP PUBLIC KEY BLOCK-----');
-    try {
-      const found = await (isArmored
-        ? readKeys({ armoredKeys: text })
-        : readKeys({ binaryKeys: Uint8Array.from(bytes) }));
-      keys.push(...found.map((key) => key.toPublic()));
-    } catch (cause) {
-      throw new ToolError('key_invalid', `An OpenPGP key cannot be read: ${reason(cause)}`, { cause });
-    }
+  const text = Buffer.from(bytes).toString('latin1');
+  const isArmored = text.includes('-----BEGIN PGP PUBLIC KEY BLOCK-----');
+  try {
+    const keys = await (isArmored ? readKeys({ armoredKeys: text }) : readKeys({ binaryKeys: Uint8Array.from(bytes) }));
+    return keys.map((key) => key.toPublic());
+  } catch (cause) {
+    throw new ToolError('key_invalid', `${name} has no OpenPGP key that can be read: ${reason(cause)}`, { cause });
   }
-  return keys;
 }
 
 /**

@@ -16,11 +16,15 @@ export type DebRepository = {
   /** A suite such as `bookworm`, or a path that ends with `/` in a repository without suites. */
   readonly suite: string;
   readonly components: readonly string[];
+  /** Option `arch`: those to take instead of this machine's. */
+  readonly architectures?: readonly string[];
+  /** Option `signed-by`: files with the keys to believe instead of all others. */
+  readonly signedBy?: readonly string[];
 };
 
 export type DebRepositoryOptions = {
   readonly keys: OpenPgpKeys;
-  readonly architecture: string;
+  readonly architectures: readonly string[];
   /** None means all. */
   readonly names: ReadonlySet<string>;
   readonly maxWorkers: number;
@@ -31,7 +35,7 @@ export type DebRepositoryOptions = {
 type IndexedPackage = { readonly name: string; readonly file: string; readonly sha256: string };
 
 /**
- * Adds the files of packages of a Debian repository. The chain is: signature of `Release`, SHA-256 of the index in it,
+ * Adds the files of packages of a Debian repository, and returns the names of these. The chain is: signature of `Release`, SHA-256 of the index in it,
  * SHA-256 of each package in the index. Without keys the first link is missing, and that is said.
  * @throws ToolError
  */
@@ -41,37 +45,35 @@ export async function addDebRepository(
   { algorithm, pool, progress, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
-): Promise<void> {
+): Promise<readonly string[]> {
   const files = openRepository(repository.where);
   const release = await readRelease(files, repository, options, now, log);
   const packages: IndexedPackage[] = [];
-  for (const folder of indexFolders(repository, options.architecture, release)) {
+  for (const folder of indexFolders(repository, options.architectures, release)) {
     packages.push(...indexedPackages(await readIndex(files, repository, folder, release), options.names));
-  }
-  const missing = [...options.names].filter((name) => !packages.some((one) => one.name === name));
-  if (missing.length > 0) {
-    throw new ToolError('not_found', `${repository.where} ${repository.suite} has no package ${missing.join(', ')}`);
   }
   progress.start(`Reading packages of ${repository.where}`, packages.length);
   const read = new Map<IndexedPackage, DebPackage>();
   await forEachLimited(packages, options.maxWorkers, async (one) => {
     const { file, sha256 } = one;
-    read.set(one, await files.withFile(file, (local) => pool.run({ kind: 'deb', file: local, algorithm, sha256 })));
+    const task = { kind: 'deb', algorithm, sha256, shown: files.show(file) } as const;
+    read.set(one, await files.withFile(file, (local) => pool.run({ ...task, file: local })));
     progress.advance();
   });
   for (const one of packages) {
     const deb = read.get(one);
     if (deb !== undefined) addDeb(deb, draft);
   }
+  return packages.map(({ name }) => name);
 }
 
 const suiteFolder = ({ suite }: DebRepository): string =>
   suite.endsWith('/') ? suite.replace(/^\.\//, '') : `dists/${suite}/`;
 
 /** Packages for all architectures are in the indexes of each, and beside them only where `Release` says so, as apt has it. */
-function indexFolders({ suite, components }: DebRepository, architecture: string, release: Release | undefined) {
+function indexFolders({ suite, components }: DebRepository, ours: readonly string[], release: Release | undefined) {
   if (suite.endsWith('/')) return [''];
-  const architectures = release?.hasArchitectureAll ? [architecture, 'all'] : [architecture];
+  const architectures = release?.hasArchitectureAll ? [...ours, 'all'] : ours;
   return components.flatMap((component) => architectures.map((one) => `${component}/binary-${one}/`));
 }
 

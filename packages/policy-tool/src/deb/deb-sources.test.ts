@@ -27,7 +27,23 @@ test('the forms of --deb are told apart', () => {
     kind: 'repository',
     repository: { where: '/srv/repo', suite: './', components: [] },
   });
-  for (const text of ['http://h/debian', 'http://h/debian bookworm', 'srv/repo bookworm main', '/srv ./ main']) {
+  assert.deepEqual(parseDebSource('deb [ arch=amd64,arm64 signed-by=/k.gpg lang=en ] http://h/debian bookworm main'), {
+    kind: 'repository',
+    repository: {
+      where: 'http://h/debian',
+      suite: 'bookworm',
+      components: ['main'],
+      architectures: ['amd64', 'arm64'],
+      signedBy: ['/k.gpg'],
+    },
+  });
+  for (const text of [
+    '[signed-by=0123ABCD] http://h/debian bookworm main',
+    'http://h/debian',
+    'http://h/debian bookworm',
+    'srv/repo bookworm main',
+    '/srv ./ main',
+  ]) {
     assert.throws(
       () => parseDebSource(text),
       (error) => error instanceof ToolError && error.code === 'usage',
@@ -71,8 +87,11 @@ test('packages give the digests of their files, with name and version, also unde
   assert.deepEqual(policyOf(file).packages, { [sha256('hello')]: 'hello 1.0-2', [sha256('doc')]: 'hello 1.0-2' });
   const both = await create('--deb', directory);
   assert.deepEqual({ ...policyOf(both).digests }, { ...wanted, '/opt/x': [sha256('x')] });
-  const one = await create('--deb', directory, '--deb-package', 'x,y');
+  const one = await create('--deb', directory, '--deb-package', 'x');
   assert.deepEqual({ ...policyOf(one).digests }, { '/opt/x': [sha256('x')] });
+  const none = await create('--deb', directory, '--deb-package', 'x,y');
+  assert.equal(none.code, 1);
+  assert.match(none.stderr, /has no package y\n/);
 });
 
 for (const compression of ['gzip', 'xz', 'zstd', 'none']) {

@@ -7,12 +7,12 @@ import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl } from '../repository-files.ts';
 import { reason, ToolError } from '../tool-error.ts';
 import type { DebPackage } from './deb-package.ts';
-import { addDebRepository, type DebRepository } from './deb-repository.ts';
+import { addDebRepository, type DebRepository, type DebRepositoryOptions } from './deb-repository.ts';
 import { addInstalledPackages } from './dpkg-database.ts';
 
 export type DebOptions = {
-  /** OpenPGP keys, as files have them. */
-  readonly keyrings: readonly Buffer[];
+  /** Files with OpenPGP keys. */
+  readonly keyrings: readonly string[];
   readonly architecture: string | undefined;
   /** Names of packages; none means all. */
   readonly packages: readonly string[];
@@ -39,17 +39,15 @@ const ARCHITECTURES: { readonly [node: string]: string } = {
 };
 
 /**
- * `installed` or `installed:ROOT`; a `.deb` file or a directory with such; or a line of a `sources.list`, with or without
- * `deb` in front.
+ * `installed` or `installed:ROOT`; a `.deb` file or a directory with such; or a line of a `sources.list` (sources.list(5)),
+ * with or without `deb` in front. Of its options those that say less than ours count: `arch` and `signed-by`.
  * @throws ToolError `usage`
  */
 export function parseDebSource(text: string): DebSource {
   if (text === 'installed') return { kind: 'installed', root: '/' };
   if (text.startsWith('installed:')) return { kind: 'installed', root: text.slice('installed:'.length) };
-  const [where = '', suite, ...components] = text
-    .trim()
-    .replace(/^deb\s+/, '')
-    .split(/\s+/);
+  const [, options = '', rest = ''] = /^(?:deb\s+)?(?:\[([^\]]*)\]\s*)?(.*)$/s.exec(text.trim()) ?? [];
+  const [where = '', suite, ...components] = rest.split(/\s+/);
   if (suite === undefined && !isUrl(where)) return { kind: 'path', path: text };
   const isComplete = suite !== undefined && (suite.endsWith('/') ? components.length === 0 : components.length > 0);
   if (!isComplete || !(isUrl(where) || where.startsWith('/') || where.startsWith('file:'))) {
@@ -59,10 +57,28 @@ export function parseDebSource(text: string): DebSource {
         'where the address is a URL or an absolute path',
     );
   }
-  return { kind: 'repository', repository: { where: where.replace(/^file:(\/\/)?/, ''), suite, components } };
+  const repository = { where: where.replace(/^file:(\/\/)?/, ''), suite, components, ...parseOptions(options) };
+  return { kind: 'repository', repository };
 }
 
-/** Adds the files of Debian packages from everywhere that `--deb` names. @throws ToolError */
+function parseOptions(text: string): Pick<DebRepository, 'architectures' | 'signedBy'> {
+  const option = (name: string) => new RegExp(`(?:^|\\s)${name}=(\\S+)`).exec(text)?.[1]?.split(',');
+  const [architectures, signedBy] = [option('arch'), option('signed-by')];
+  const unknown = signedBy?.find((key) => !key.startsWith('/'));
+  if (unknown !== undefined) {
+    throw new ToolError(
+      'usage',
+      `signed-by=${unknown} of --deb names no file: take it out, and give the key with --deb-keyring`,
+    );
+  }
+  return { ...(architectures && { architectures }), ...(signedBy && { signedBy }) };
+}
+
+/**
+ * Adds the files of Debian packages from everywhere that `--deb` names. Packages that are asked for by name must be
+ * somewhere there.
+ * @throws ToolError
+ */
 export async function addDebSources(
   texts: readonly string[],
   { keyrings, architecture, packages, maxWorkers, acceptExpired }: DebOptions,
@@ -72,18 +88,43 @@ export async function addDebSources(
 ): Promise<void> {
   const names = new Set(packages.flatMap((list) => list.split(',')).filter((name) => name !== ''));
   const keys = await readOpenPgpKeys(keyrings);
-  const ours = architecture ?? ARCHITECTURES[process.arch] ?? process.arch;
+  const missing = new Set(names);
   for (const source of texts.map(parseDebSource)) {
-    if (source.kind === 'installed') await addInstalledPackages(source.root, names, workshop, draft, log);
-    else if (source.kind === 'path') await addDebFiles(source.path, names, workshop, draft);
-    else {
-      await addDebRepository(
-        source.repository,
-        { keys, architecture: ours, names, maxWorkers, acceptExpired },
-        workshop,
-        draft,
-        log,
-      );
+    const found = await addDebSource(
+      source,
+      { keys, architecture, names, maxWorkers, acceptExpired },
+      workshop,
+      draft,
+      log,
+    );
+    for (const name of found) missing.delete(name);
+  }
+  if (missing.size > 0) {
+    throw new ToolError('not_found', `${texts.join(' and ')} has no package ${[...missing].join(', ')}`);
+  }
+}
+
+type SourceOptions = Omit<DebRepositoryOptions, 'architectures'> & { readonly architecture: string | undefined };
+
+/** Returns the names of the packages that were taken. */
+async function addDebSource(
+  source: DebSource,
+  { architecture, ...options }: SourceOptions,
+  workshop: Workshop,
+  draft: PolicyDraft,
+  log: Log,
+): Promise<Iterable<string>> {
+  switch (source.kind) {
+    case 'installed':
+      return await addInstalledPackages(source.root, options.names, workshop, draft, log);
+    case 'path':
+      return await addDebFiles(source.path, options.names, workshop, draft);
+    case 'repository': {
+      const { repository } = source;
+      const { signedBy, architectures = [ARCHITECTURES[process.arch] ?? process.arch] } = repository;
+      const keys = signedBy === undefined ? options.keys : await readOpenPgpKeys(signedBy);
+      const wanted = architecture === undefined ? architectures : [architecture];
+      return await addDebRepository(repository, { ...options, keys, architectures: wanted }, workshop, draft, log);
     }
   }
 }
@@ -93,7 +134,7 @@ async function addDebFiles(
   names: ReadonlySet<string>,
   { algorithm, pool, progress }: Workshop,
   draft: PolicyDraft,
-): Promise<void> {
+): Promise<readonly string[]> {
   const files = debFiles(place);
   progress.start(`Reading packages of ${place}`, files.length);
   const read = new Map<string, DebPackage>();
@@ -102,10 +143,11 @@ async function addDebFiles(
     read.set(file, await pool.run({ kind: 'deb', file, algorithm }));
     progress.advance();
   });
-  for (const file of files) {
-    const deb = read.get(file);
-    if (deb !== undefined && (names.size === 0 || names.has(deb.name))) addDeb(deb, draft);
-  }
+  const wanted = files
+    .flatMap((file) => read.get(file) ?? [])
+    .filter(({ name }) => names.size === 0 || names.has(name));
+  for (const deb of wanted) addDeb(deb, draft);
+  return wanted.map(({ name }) => name);
 }
 
 function debFiles(place: string): readonly string[] {

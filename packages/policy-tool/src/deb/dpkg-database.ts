@@ -20,7 +20,8 @@ type InstalledFile = {
 const DATABASE = 'var/lib/dpkg';
 
 /**
- * Adds the files of the packages that are installed below a root, digested as they are on disk. What dpkg says of them is
+ * Adds the files of the packages that are installed below a root, digested as they are on disk, and returns the names of
+ * these packages. What dpkg says of them is
  * MD5, too weak to allow anything: it only has to agree. A file that does not agree is left out, unless it is a
  * configuration file, which its administrator may have changed.
  * @throws ToolError `not_found`, `file_unreadable`
@@ -31,12 +32,16 @@ export async function addInstalledPackages(
   workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
-): Promise<void> {
+): Promise<ReadonlySet<string>> {
   const { skipped, progress } = workshop;
   const root = realDirectory(directory);
   const prefix = root === '/' ? '' : root;
   const files = new Map<string, InstalledFile>();
-  for (const file of installedFiles(root, names)) if (!files.has(file.path)) files.set(file.path, file);
+  const packages = new Set<string>();
+  for (const { name, ...file } of installedFiles(root, names)) {
+    packages.add(name);
+    if (!files.has(file.path)) files.set(file.path, file);
+  }
 
   const links = new Map<string, string | undefined>();
   const readLink = (link: string): string | undefined => {
@@ -74,10 +79,14 @@ export async function addInstalledPackages(
     addFile(draft, name, hex, file?.label);
   }
   if (changedConffiles > 0) log.info(`${changedConffiles} configuration files differ from those of their packages`);
+  return packages;
 }
 
 /** Files of packages in state `installed`, those that one package gave another name (diversions) under that. */
-function* installedFiles(root: string, names: ReadonlySet<string>): Generator<InstalledFile> {
+function* installedFiles(
+  root: string,
+  names: ReadonlySet<string>,
+): Generator<InstalledFile & { readonly name: string }> {
   const diversions = readDiversions(databaseFile(root, 'diversions'));
   const status = databaseFile(root, 'status');
   if (status === undefined) throw new ToolError('not_found', `There is no ${path.join(root, DATABASE, 'status')}`);
@@ -98,7 +107,7 @@ function* installedFiles(root: string, names: ReadonlySet<string>): Generator<In
       const diversion = diversions.get(file);
       const place = diversion === undefined || diversion.by === name ? file : diversion.to;
       const md5 = conffiles.get(file) ?? sums.get(file);
-      yield { path: place, label, isConffile: conffiles.has(file), ...(md5 !== undefined && { md5 }) };
+      yield { name, path: place, label, isConffile: conffiles.has(file), ...(md5 !== undefined && { md5 }) };
     }
   }
 }

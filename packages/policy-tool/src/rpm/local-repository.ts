@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
-import { readOpenPgpKeys } from '../open-pgp.ts';
+import type { OpenPgpKeys } from '../open-pgp.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository } from '../repository-files.ts';
 import { realDirectory } from '../root-file-system.ts';
@@ -21,14 +21,13 @@ const OPEN_FILES = 8;
  */
 export async function addLocalRepository(
   directory: string,
-  keyFiles: readonly Buffer[],
+  keys: OpenPgpKeys,
   { pool, progress, skipped, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
   const root = realDirectory(directory);
   const files = openRepository(root);
-  const keys = await readOpenPgpKeys(keyFiles);
   const repomd = await readRepomd(files, keys, now, log);
   const listed = new Map<string, RepositoryPackage>();
   for await (const one of repositoryPackages(files, repomd)) listed.set(path.normalize(one.href), one);

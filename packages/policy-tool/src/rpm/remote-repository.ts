@@ -1,7 +1,7 @@
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
-import { type OpenPgpKeys, readOpenPgpKeys, verifyDetached } from '../open-pgp.ts';
+import { type OpenPgpKeys, verifyDetached } from '../open-pgp.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl, openRepository, type RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
@@ -17,7 +17,7 @@ import { type RpmHeader, readRpmHeader } from './rpm-header.ts';
  */
 export async function addRemoteRepository(
   url: string,
-  keyFiles: readonly Buffer[],
+  keys: OpenPgpKeys,
   maxWorkers: number,
   { progress, skipped, now }: Workshop,
   draft: PolicyDraft,
@@ -25,7 +25,6 @@ export async function addRemoteRepository(
 ): Promise<void> {
   if (!isUrl(url)) throw new ToolError('usage', `--remote-rpm-repo ${url}: this is no http or https address`);
   const files = openRepository(url);
-  const keys = await readOpenPgpKeys(keyFiles);
   const repomd = await readRepomd(files, keys, now, log);
 
   progress.start(`Reading metadata of ${url}`);

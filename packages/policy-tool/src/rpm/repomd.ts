@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Log } from '@keylime/service/log';
 import { decompressed } from '../archive/compression.ts';
-import { type OpenPgpKeys, readOpenPgpKeys, verifyDetached } from '../open-pgp.ts';
+import { type OpenPgpKeys, parseOpenPgpKeys, verifyDetached } from '../open-pgp.ts';
 import type { RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
 import { childOf, type XmlElement, xmlElements } from './xml-elements.ts';
@@ -54,7 +54,13 @@ export async function readRepomd(files: RepositoryFiles, keys: OpenPgpKeys, now:
     if (key === undefined) {
       throw new ToolError('repository_signature', `The key is missing: there is no ${files.show(name)}.key`);
     }
-    await verifyDetached(files.show(name), content, signature, await readOpenPgpKeys([key]), now);
+    await verifyDetached(
+      files.show(name),
+      content,
+      signature,
+      await parseOpenPgpKeys(key, files.show(`${name}.key`)),
+      now,
+    );
     log.warn('The repository is signed with a key that comes from the repository itself: give yours with --rpm-key');
   }
   const repomd = new Map<string, NamedFile>();
