@@ -43,6 +43,7 @@ export type CreateOptions = {
   readonly localRpmRepo?: string;
   readonly remoteRpmRepo?: string;
   readonly rpmKey?: readonly string[];
+  readonly rpmUnsignedMetadata?: boolean;
   readonly maxWorkers: number;
   readonly deb?: readonly string[];
   readonly debKeyring?: readonly string[];
@@ -128,10 +129,14 @@ async function addSystems(options: CreateOptions, workshop: Workshop, draft: Pol
   if (ramdiskDir !== undefined) {
     for (const { name, hex } of await digestRamdisks(ramdiskDir, workshop)) addFile(draft, name, hex);
   }
-  const rpmKeys = await readOpenPgpKeys(options.rpmKey ?? []);
-  if (localRpmRepo !== undefined) await addLocalRepository(localRpmRepo, rpmKeys, workshop, draft, log);
+  const { rpmKey = [], rpmUnsignedMetadata: unsignedMetadata = false } = options;
+  if (unsignedMetadata && rpmKey.length === 0) {
+    throw new ToolError('usage', '--rpm-unsigned-metadata needs --rpm-key: the key that packages must be signed with');
+  }
+  const trust = { keys: await readOpenPgpKeys(rpmKey), unsignedMetadata };
+  if (localRpmRepo !== undefined) await addLocalRepository(localRpmRepo, trust, workshop, draft, log);
   if (remoteRpmRepo !== undefined) {
-    await addRemoteRepository(remoteRpmRepo, rpmKeys, options.maxWorkers, workshop, draft, log);
+    await addRemoteRepository(remoteRpmRepo, trust, options.maxWorkers, workshop, draft, log);
   }
   if (deb) {
     const {

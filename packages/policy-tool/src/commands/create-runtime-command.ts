@@ -55,6 +55,7 @@ function createOptions(to: Command): Command {
     .option('--local-rpm-repo <directory>', 'RPM repository in a directory')
     .option('--remote-rpm-repo <url>', 'RPM repository on a server')
     .option('--rpm-key <file>', 'OpenPGP key that the RPM repository must be signed with (repeatable)', each)
+    .option('--rpm-unsigned-metadata', 'it is enough if every package is signed with --rpm-key, and not the repository')
     .option(
       '--deb <source>',
       "Debian packages: 'installed', 'installed:ROOT', a .deb file, a directory of them, or a repository " +

@@ -2,6 +2,7 @@ import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Log } from '@keylime/service/log';
 import type { Workshop } from '../digest-files.ts';
+import { installedNames } from '../merged-usr.ts';
 import { readOpenPgpKeys } from '../open-pgp.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl } from '../repository-files.ts';
@@ -161,14 +162,10 @@ function debFiles(place: string): readonly string[] {
   throw new ToolError('not_found', `There is no .deb file in ${place}`);
 }
 
-/** Directories that are links into `/usr` on a merged system, where the kernel names files by their real place. */
-const MERGED = /^\/(?:bin|sbin|lib|lib32|lib64|libx32)\//;
-
 /** Adds the files of a package under each name that they may have once they are installed. */
 export function addDeb({ name, version, files }: DebPackage, draft: PolicyDraft): void {
   const label = `${name} ${version}`;
   for (const [file, hex] of files) {
-    addFile(draft, file, hex, label);
-    if (MERGED.test(file)) addFile(draft, `/usr${file}`, hex, label);
+    for (const installed of installedNames(file)) addFile(draft, installed, hex, label);
   }
 }

@@ -3,32 +3,40 @@ import path from 'node:path';
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
-import type { OpenPgpKeys } from '../open-pgp.ts';
+import { installedNames } from '../merged-usr.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository } from '../repository-files.ts';
 import { realDirectory } from '../root-file-system.ts';
 import type { Skipped } from '../skipped.ts';
 import { reason, ToolError } from '../tool-error.ts';
-import { type RepositoryPackage, readRepomd, repositoryPackages } from './repomd.ts';
+import {
+  type PackageFile,
+  type RepositoryPackage,
+  type RpmTrust,
+  readRepomd,
+  repositoryPackages,
+  verifyHeader,
+} from './repomd.ts';
 import { type RpmHeader, readRpmHeader } from './rpm-header.ts';
 
 const OPEN_FILES = 8;
 
 /**
  * Adds the files of all packages in a directory with `repodata`. Each package must have the checksum that the metadata say;
- * where these are signed by an operator's key, packages that they do not name are left out.
+ * where these are signed by an operator's key, packages that they do not name are left out. Where they need not be, each
+ * package must be signed by such a key.
  * @throws ToolError
  */
 export async function addLocalRepository(
   directory: string,
-  keys: OpenPgpKeys,
+  trust: RpmTrust,
   { pool, progress, skipped, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
   const root = realDirectory(directory);
   const files = openRepository(root);
-  const repomd = await readRepomd(files, keys, now, log);
+  const repomd = await readRepomd(files, trust, now, log);
   const listed = new Map<string, RepositoryPackage>();
   for await (const one of repositoryPackages(files, repomd)) listed.set(path.normalize(one.href), one);
 
@@ -40,7 +48,7 @@ export async function addLocalRepository(
   await forEachLimited(names, OPEN_FILES, async (name) => {
     const file = path.join(root, name);
     const known = listed.get(name);
-    if (known === undefined && keys.length > 0) {
+    if (known === undefined && trust.keys.length > 0 && !trust.unsignedMetadata) {
       skipped.failed('packages that the signed metadata do not name', name);
     } else {
       if (known !== undefined) {
@@ -52,7 +60,9 @@ export async function addLocalRepository(
           );
         }
       }
-      headers.set(name, await headerOf(file));
+      const header = await headerOf(file);
+      if (trust.unsignedMetadata) await verifyHeader(file, header, trust.keys, now);
+      headers.set(name, header);
     }
     progress.advance();
   });
@@ -63,10 +73,12 @@ export async function addLocalRepository(
 }
 
 export function addRpm({ name, version, files }: RpmHeader, draft: PolicyDraft, skipped: Skipped): void {
-  for (const [file, hex] of files) {
-    if (hex.length < 40) skipped.failed('MD5 digests of packages', `${name}: ${file}`);
-    else addFile(draft, file, hex, `${name} ${version}`);
-  }
+  for (const [file, hex] of files) addRpmFile({ path: file, hex, label: `${name} ${version}` }, draft, skipped);
+}
+
+export function addRpmFile({ path: file, hex, label }: PackageFile, draft: PolicyDraft, skipped: Skipped): void {
+  if (hex.length < 40) skipped.failed('MD5 digests of packages', `${label}: ${file}`);
+  else for (const installed of installedNames(file)) addFile(draft, installed, hex, label);
 }
 
 async function headerOf(file: string): Promise<RpmHeader> {

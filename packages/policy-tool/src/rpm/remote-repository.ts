@@ -1,23 +1,29 @@
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
-import { type OpenPgpKeys, verifyDetached } from '../open-pgp.ts';
-import { addFile, type PolicyDraft } from '../policy-draft.ts';
+import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl, openRepository, type RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
-import { addRpm } from './local-repository.ts';
-import { packageFiles, type RepositoryPackage, readRepomd, repositoryPackages } from './repomd.ts';
+import { addRpm, addRpmFile } from './local-repository.ts';
+import {
+  packageFiles,
+  type RepositoryPackage,
+  type RpmTrust,
+  readRepomd,
+  repositoryPackages,
+  verifyHeader,
+} from './repomd.ts';
 import { type RpmHeader, readRpmHeader } from './rpm-header.ts';
 
 /**
  * Adds the files of all packages of a repository on a server: from its `filelists-ext` metadata, or else from the headers
  * of its packages, of which no more is asked for. A header is covered by no metadata: where the operator gave keys, it must
- * be signed by one of them.
+ * be signed by one of them. Metadata that need not be signed say nothing of files.
  * @throws ToolError
  */
 export async function addRemoteRepository(
   url: string,
-  keys: OpenPgpKeys,
+  trust: RpmTrust,
   maxWorkers: number,
   { progress, skipped, now }: Workshop,
   draft: PolicyDraft,
@@ -25,16 +31,14 @@ export async function addRemoteRepository(
 ): Promise<void> {
   if (!isUrl(url)) throw new ToolError('usage', `--remote-rpm-repo ${url}: this is no http or https address`);
   const files = openRepository(url);
-  const repomd = await readRepomd(files, keys, now, log);
+  const repomd = await readRepomd(files, trust, now, log);
 
   progress.start(`Reading metadata of ${url}`);
-  const listed = await packageFiles(files, repomd);
+  const listed = trust.unsignedMetadata ? undefined : await packageFiles(files, repomd);
   if (listed !== undefined) {
-    for await (const { path, hex, label } of listed) {
+    for await (const file of listed) {
       progress.advance();
-      if (/^0*$/.test(hex)) continue;
-      if (hex.length < 40) skipped.failed('MD5 digests of packages', `${label}: ${path}`);
-      else addFile(draft, path, hex, label);
+      if (!/^0*$/.test(file.hex)) addRpmFile(file, draft, skipped);
     }
     return;
   }
@@ -43,7 +47,7 @@ export async function addRemoteRepository(
   progress.start(`Reading headers of ${url}`, packages.length);
   const headers = new Map<RepositoryPackage, RpmHeader>();
   await forEachLimited(packages, maxWorkers, async (one) => {
-    headers.set(one, await headerOf(files, one, keys, now));
+    headers.set(one, await headerOf(files, one, trust, now));
     progress.advance();
   });
   for (const one of packages) {
@@ -55,17 +59,13 @@ export async function addRemoteRepository(
 async function headerOf(
   files: RepositoryFiles,
   { href, headerEnd }: RepositoryPackage,
-  keys: OpenPgpKeys,
+  { keys }: RpmTrust,
   now: Date,
 ): Promise<RpmHeader> {
   const reader = new ByteReader(await files.open(href, headerEnd), 'RPM');
   try {
     const header = await readRpmHeader(reader);
-    if (keys.length === 0) return header;
-    if (header.signature === undefined) {
-      throw new ToolError('repository_signature', `The header of ${files.show(href)} is not signed`);
-    }
-    await verifyDetached(files.show(href), header.bytes, header.signature, keys, now);
+    if (keys.length > 0) await verifyHeader(files.show(href), header, keys, now);
     return header;
   } finally {
     await reader.close();

@@ -4,6 +4,7 @@ import { decompressed } from '../archive/compression.ts';
 import { type OpenPgpKeys, parseOpenPgpKeys, verifyDetached } from '../open-pgp.ts';
 import type { RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
+import type { RpmHeader } from './rpm-header.ts';
 import { childOf, type XmlElement, xmlElements } from './xml-elements.ts';
 
 /** A file with a checksum, as metadata of a repository name it. */
@@ -21,6 +22,14 @@ export type RepositoryPackage = NamedFile & {
 /** A file of a package with its digest, as `filelists-ext` has it. */
 export type PackageFile = { readonly path: string; readonly hex: string; readonly label: string };
 
+/** Whom to believe what a repository says. */
+export type RpmTrust = {
+  /** The operator's; none means that anybody is believed, with a warning. */
+  readonly keys: OpenPgpKeys;
+  /** Each package must be signed by one of `keys`, the metadata need not: the way of most distributions. */
+  readonly unsignedMetadata: boolean;
+};
+
 /** Metadata of a repository by their type, `primary` and others. */
 export type Repomd = ReadonlyMap<string, NamedFile>;
 
@@ -33,18 +42,28 @@ const CHECKSUMS: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * Reads `repodata/repomd.xml`, and checks its signature: with keys that an operator gave it must be signed by one of them.
- * Without, a signature is held against the key that lies beside it, which shows damage but no author.
+ * Reads `repodata/repomd.xml`, and checks its signature: with keys that an operator gave it must be signed by one of them,
+ * unless he said that it need not be. Without, a signature is held against the key that lies beside it, which shows damage
+ * but no author.
  * @throws ToolError `repository_invalid`, `repository_signature`, `key_invalid`
  */
-export async function readRepomd(files: RepositoryFiles, keys: OpenPgpKeys, now: Date, log: Log): Promise<Repomd> {
+export async function readRepomd(
+  files: RepositoryFiles,
+  { keys, unsignedMetadata }: RpmTrust,
+  now: Date,
+  log: Log,
+): Promise<Repomd> {
   const name = 'repodata/repomd.xml';
   const content = await files.find(name);
   if (content === undefined) throw invalid(`there is no ${files.show(name)}`);
   const signature = await files.find(`${name}.asc`);
-  if (keys.length > 0) {
+  if (unsignedMetadata) {
+    log.warn(`${files.show(name)} need not be signed: packages may be missing or old, but are signed each`);
+  } else if (keys.length > 0) {
     if (signature === undefined) {
-      throw new ToolError('repository_signature', `The repository is not signed: there is no ${files.show(name)}.asc`);
+      const problem = `The repository is not signed: there is no ${files.show(name)}.asc`;
+      const hint = '(--rpm-unsigned-metadata is enough for one whose packages are signed)';
+      throw new ToolError('repository_signature', `${problem} ${hint}`);
     }
     await verifyDetached(files.show(name), content, signature, keys, now);
   } else if (signature === undefined) {
@@ -70,6 +89,19 @@ export async function readRepomd(files: RepositoryFiles, keys: OpenPgpKeys, now:
     if (type !== undefined && file !== undefined) repomd.set(type, file);
   }
   return repomd;
+}
+
+/** Requires a signature of the header of a package by one of `keys`. @throws ToolError `repository_signature` */
+export async function verifyHeader(
+  what: string,
+  { bytes, signature }: RpmHeader,
+  keys: OpenPgpKeys,
+  now: Date,
+): Promise<void> {
+  if (signature === undefined) {
+    throw new ToolError('repository_signature', `The header of ${what} is not signed`);
+  }
+  await verifyDetached(what, bytes, signature, keys, now);
 }
 
 /** The unpacked content of a metadata file, after its checksum was found right. */

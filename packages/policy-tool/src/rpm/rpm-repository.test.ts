@@ -9,10 +9,21 @@ import { folder, policyOf, runTool, sha256, skipWithout, writeFiles } from '../t
 import { type RpmFixture, rpmPackage, rpmRepository } from './rpm.fixture.ts';
 
 const PACKAGES: readonly RpmFixture[] = [
-  { name: 'hello', files: { '/usr/bin/hello': sha256('hello'), '/usr/bin/link': '', '/usr/share/a b': sha256('ab') } },
+  {
+    name: 'hello',
+    files: {
+      '/usr/bin/hello': sha256('hello'),
+      '/usr/bin/link': '',
+      '/usr/share/a b': sha256('ab'),
+      '/lib/modules/x.ko': sha256('module'),
+    },
+  },
   { name: 'other', epoch: 2, files: { '/usr/bin/other': sha256('other'), '/old': 'a'.repeat(32) } },
 ];
 const DIGESTS = {
+  '/lib/modules/x.ko': [sha256('module')],
+  // Where the kernel sees it on a merged system.
+  '/usr/lib/modules/x.ko': [sha256('module')],
   '/usr/bin/hello': [sha256('hello')],
   '/usr/bin/other': [sha256('other')],
   '/usr/share/a_b': [sha256('ab')],
@@ -112,6 +123,35 @@ test("with the operator's key nothing passes that it did not sign", async (t) =>
   await refused(remote(url, ...key), /The header of .*hello\.rpm is not signed/);
   rmSync(`${repomd}.asc`);
   await both(/The repository is not signed: there is no .*repomd\.xml\.asc/);
+});
+
+test('where the metadata need not be signed, every package must be', async (t) => {
+  const [signer, stranger] = [await makeSigner(), await makeSigner()];
+  // What unsigned metadata say of files must not count.
+  const directory = await makeRepository(t, { signer, digests: true });
+  const list = path.join(directory, 'repodata/filelists-ext.xml.gz');
+  rmSync(list);
+  rmSync(path.join(directory, 'repodata/repomd.xml.asc'));
+  const { url } = await serveFiles(t, directory);
+  const args = ['--rpm-key', path.join(directory, 'key.asc'), '--rpm-unsigned-metadata'];
+  for (const made of [await local(directory, ...args), await remote(url, ...args)]) {
+    assert.equal(made.code, 0, made.stderr);
+    assert.deepEqual({ ...policyOf(made).digests }, DIGESTS);
+    assert.match(made.stderr, /need not be signed: packages may be missing or old/);
+  }
+  for (const [sign, message] of [
+    [undefined, /The header of .*evil\.rpm is not signed/],
+    [(header: Buffer) => stranger.detached(header, 'binary'), /signature of .*evil\.rpm is not good: it is by none/],
+  ] as const) {
+    const evil = { name: 'evil', files: { '/usr/bin/hello': sha256('evil') }, ...(sign && { sign }) };
+    writeFiles(directory, await rpmRepository([evil]));
+    for (const name of ['hello', 'other']) rmSync(path.join(directory, `Packages/${name}.rpm`), { force: true });
+    await refused(local(directory, ...args), message);
+    await refused(remote(url, ...args), message);
+  }
+  const { code, stderr } = await local(directory, '--rpm-unsigned-metadata');
+  assert.equal(code, 2);
+  assert.match(stderr, /needs --rpm-key/);
 });
 
 test('a package that the signed metadata do not name is left out', async (t) => {
