@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { testAgentIdentity } from '@keylime/testing/test-certificates';
 import { findUrl, openUrl, saveUrl } from './http-files.ts';
 import { folder } from './tool.fixture.ts';
 import { ToolError } from './tool-error.ts';
@@ -33,6 +35,31 @@ test('what is not there is undefined, what a server refuses is a failure', async
   await assert.rejects(saveUrl(url, path.join(folder(t), 'x')), fails('download_failed', /no such file/));
   status = 403;
   await assert.rejects(findUrl(url, 10), fails('download_failed', /the server answered 403/));
+});
+
+test('a server that is busy or hangs up is asked again, and is given up after the third time', async (t) => {
+  let count = 0;
+  let isDown = false;
+  const url = await serve(t, (request, response) => {
+    count++;
+    if (count === 1) request.socket.resetAndDestroy();
+    else if (count === 2 || isDown) response.writeHead(503).end('busy');
+    else response.end('content');
+  });
+  assert.equal((await findUrl(url, 10))?.toString(), 'content');
+  assert.equal(count, 3);
+  [count, isDown] = [2, true];
+  await assert.rejects(findUrl(url, 10), fails('download_failed', /the server answered 503/));
+  assert.equal(count, 5);
+});
+
+test('a server whose certificate is by an unknown CA is refused at once, with what to do', async (t) => {
+  const { certPem: cert, keyPem: key } = await testAgentIdentity('server');
+  const server = createSecureServer({ cert, key }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/file`;
+  await assert.rejects(findUrl(url, 10), fails('download_failed', /by no CA that is known: .* NODE_EXTRA_CA_CERTS/));
 });
 
 test('a download that ends early is a failure, not a shorter file', async (t) => {
