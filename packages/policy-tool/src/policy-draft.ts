@@ -3,7 +3,7 @@ import { DIGEST_SIZES, digestHex, type HashAlgorithm } from '@keylime/core/diges
 import type { Json } from '@keylime/core/json';
 import { encodeKeyring, type Keyring } from '@keylime/ima/keyring';
 import type { VerificationKey } from '@keylime/ima/public-key';
-import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
+import { policyWarnings } from '@keylime/policies/policy-warnings';
 import { decodeRuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { Log } from '@keylime/service/log';
 import { ToolError } from './tool-error.ts';
@@ -94,8 +94,7 @@ export function policyText(draft: PolicyDraft, now: Date, log: Log): string {
     const [{ message, path }] = decoded.problem;
     throw new ToolError('policy_invalid', `The policy would not be valid: ${message} at ${path.join('.')}`);
   }
-  const warning = excludedKeyringsWarning(decoded.value);
-  if (warning !== undefined) log.warn(warning);
+  for (const warning of policyWarnings(decoded.value)) log.warn(warning);
   return text;
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import { codeOf } from '@keylime/core/coded-error';
+import type { Json } from '@keylime/core/json';
 import type { CertificatePaths } from '@keylime/service/certificate-paths';
 import { openAgentClients } from '@keylime/service/http-agent-client';
 import { type ClientCertificate, type HttpClient, openServerClient } from '@keylime/service/http-client';
@@ -128,6 +129,9 @@ const UNTRUSTED: readonly HttpClientErrorCode[] = [
   'pinned_certificate_mismatch',
 ];
 
+/** Bodies that may be more than a server takes; it then closes the connection before all is sent. */
+const LARGE_BODY_BYTES = 10 << 20;
+
 const ADDRESS_OPTIONS = { verifier: '-v and -vp', registrar: '-r and -rp', agent: '-t and -tp' };
 
 function connectionOf(
@@ -144,9 +148,13 @@ function connectionOf(
     headers_timeout: 'request_timeout in tenant.conf says how long to wait',
     ...special,
   };
-  const explained = <T>(error: T): T | TenantError => {
+  const explained = <T>(error: T, sent?: Json): T | TenantError => {
     if (!(error instanceof HttpClientError)) return error;
-    const hint = advice[error.code];
+    const sentBytes = error.code === 'connection_closed' && sent !== undefined ? JSON.stringify(sent).length : 0;
+    const hint =
+      sentBytes > LARGE_BODY_BYTES
+        ? `or what was sent, ${sentBytes} bytes, is more than it takes: see max_upload_size of the ${kind}`
+        : advice[error.code];
     const text = `${error.message.replace(/\.?$/, '')}${hint ? `; ${hint}` : ''}`;
     return UNTRUSTED.includes(error.code)
       ? new TenantError('untrusted_peer', `Cannot trust ${kind} ${text}`, { cause: error })
@@ -166,7 +174,7 @@ function connectionOf(
         const { code, body } = await http.request({ method, path, ...(json === undefined ? {} : { json }) });
         return { status: code, text: body.toString('utf8') };
       } catch (error) {
-        throw explained(error);
+        throw explained(error, json);
       }
     },
   };

@@ -294,6 +294,16 @@ test('problems of the connection are told in one line: what, where, why', async 
     await last(['-c', 'reglist'], { registrar: deaf }),
     /registrar https:\/\/127\.0\.0\.1:\d+: it closed the connection.*see trusted_client_ca of the registrar$/,
   );
+  const policy = JSON.parse(readFileSync(new URL('vectors/policy.json', import.meta.url), 'utf8')) as object;
+  const large = path.join(lab.workDir, 'large.json');
+  writeFileSync(large, JSON.stringify({ ...policy, padding: 'x'.repeat(10 << 20) }));
+  const small = await lab.serve(({ path: url }) => (url === '/version' ? versions : undefined));
+  assert.match(
+    await last(['-c', 'addruntimepolicy', '--runtime-policy', large, '--runtime-policy-name', 'x'], {
+      verifier: small,
+    }),
+    /closed the connection.*; or what was sent, 1\d{7} bytes, is more than it takes: see max_upload_size of the verifier$/,
+  );
   assert.match(await last(['-c', 'cvlist', '-vp', 'http']), /-vp: "http" is no port number/);
   const elsewhere = await lab.serve(() => none, {
     certificate: issue({ commonName: 'server', issuer: lab.ca, names: 'DNS:verifier.example' }),

@@ -52,8 +52,8 @@ test('a checksum is accepted in any case and with its name in front, another one
 test('what is no policy is refused with the place of the problem', async (t) => {
   const { write, refused } = files(t);
   await refused({ file: write('a', 'not json') }, 'policy_invalid', /Runtime policy is not valid JSON!/);
-  await refused({ file: write('b', '[]') }, 'policy_invalid', /not valid JSON/);
-  await refused({ file: write('c', '{}') }, 'policy_invalid', /'meta' is a required property/);
+  await refused({ file: write('b', '[]') }, 'policy_invalid', /malformatted: \[\] is not of type 'object'/);
+  await refused({ file: write('c', '{}') }, 'policy_invalid', /'meta' is a required property \(and 7 more problems\)/);
   const upper = policy.toString().replace(/"0{64}"/, '"ABCD"');
   await refused({ file: write('d', upper) }, 'policy_invalid', /at digests\.\/usr\/bin\/true\.0/);
   await refused({ file: '/nonexistent/policy' }, 'file_unreadable', /there is no such file/);

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { codeOf } from '@keylime/core/coded-error';
-import { isJsonObject, parseJson } from '@keylime/core/json';
+import { parseJson } from '@keylime/core/json';
 import { parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
-import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
+import { policyWarnings } from '@keylime/policies/policy-warnings';
 import { decodeStoredPolicy, isSignedPolicy } from '@keylime/policies/runtime-policy';
 import type { Log } from '@keylime/service/log';
 import { excerpt } from './output.ts';
@@ -34,7 +34,7 @@ export async function readRuntimePolicy(source: PolicySource, timeoutMs: number,
   checkChecksum(policy, source.checksum);
   const text = policy.toString('utf8');
   const json = parseJson(text);
-  if (!isJsonObject(json)) throw invalid(name, 'Runtime policy is not valid JSON!');
+  if (json === undefined) throw invalid(name, 'Runtime policy is not valid JSON!');
   if (isSignedPolicy(json)) {
     if (!source.signatureKeyFile) {
       throw signature(
@@ -70,14 +70,14 @@ function checkSignature(name: string, text: string, keyPem: string): void {
 function checkContent(name: string, text: string, log: Log): void {
   const decoded = decodeStoredPolicy(text);
   if (decoded.ok) {
-    const warning = excludedKeyringsWarning(decoded.value);
-    if (warning !== undefined) log.warn(`${name}: ${warning}`);
+    for (const warning of policyWarnings(decoded.value)) log.warn(`${name}: ${warning}`);
     return;
   }
-  const [first] = decoded.problem.filter(({ kind }) => kind !== 'exclude');
+  const [first, ...more] = decoded.problem.filter(({ kind }) => kind !== 'exclude');
   if (first !== undefined) {
     const where = first.path.length > 0 ? ` (at ${first.path.join('.')})` : '';
-    throw invalid(name, `Runtime policy is malformatted: ${first.message}${where}`);
+    const others = more.length > 0 ? ` (and ${more.length} more problems)` : '';
+    throw invalid(name, `Runtime policy is malformatted: ${first.message}${where}${others}`);
   }
   for (const { message } of decoded.problem) log.warn(`${name}: the verifier may refuse this policy: ${message}`);
 }

@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { parseJson } from '@keylime/core/json';
 import type { NonEmpty } from '@keylime/core/non-empty';
 import { isEnvelope, parseEnvelope, parsePolicyKey, verifyEnvelope } from '@keylime/policies/dsse';
-import { excludedKeyringsWarning } from '@keylime/policies/excluded-keyrings';
+import { policyWarnings } from '@keylime/policies/policy-warnings';
 import { decodeStoredPolicyInSteps, type PolicyProblem } from '@keylime/policies/runtime-policy';
 import type { Log } from '@keylime/service/log';
 import { runStepsInTurns } from '@keylime/service/steps-in-turns';
@@ -37,8 +37,7 @@ export async function acceptPolicy(
   if (signer !== undefined && isRefusal(signer)) return signer;
   const decoded = await runStepsInTurns(decodeStoredPolicyInSteps(text, json));
   if (!decoded.ok) return { code: 400, status: refusalText(decoded.problem) };
-  const warning = excludedKeyringsWarning(decoded.value);
-  if (warning !== undefined) settings.log.warn(warning, { policy: name });
+  for (const warning of policyWarnings(decoded.value)) settings.log.warn(warning, { policy: name });
   const { checksum, generator } = decoded.value;
   return { name, text, checksum, generator, signature_key: signer === undefined ? null : pemOf(signer) };
 }
