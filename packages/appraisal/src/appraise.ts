@@ -1,8 +1,10 @@
 import type { KeyObject } from 'node:crypto';
 import { isHashAlgorithm } from '@keylime/core/digest';
 import { ownCopy } from '@keylime/core/own-copy';
+import { runSteps } from '@keylime/core/steps';
 import type { Keyring } from '@keylime/ima/keyring';
 import { IMA_PCR, type ImaExtendMode } from '@keylime/ima/replay';
+import type { ExtendSteps } from '@keylime/ima/side-by-side';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { TpmPolicy } from '@keylime/policies/tpm-policy';
 import type { TpmsClockInfo } from '@keylime/tpm/attest';
@@ -23,7 +25,7 @@ import type { Failure } from './failure.ts';
 import { appraiseBoot, type BootExpectation } from './measured-boot.ts';
 import { appraiseBinding, appraisePcrs } from './pcr-policy.ts';
 import { fromFirstEntry, type Progress } from './progress.ts';
-import { appraiseRuntimeIntegrity, type HasTime, type RuntimeIntegrity } from './runtime-integrity.ts';
+import { appraiseRuntimeIntegrityInSteps, type HasTime, type RuntimeIntegrity } from './runtime-integrity.ts';
 
 /** What was asked, who must have signed, and the reference values. */
 export type Expectation = {
@@ -92,12 +94,20 @@ const asksForIma = (mask: number): boolean => ((mask >>> IMA_PCR) & 1) === 1;
  * same result. The progress in the result is what to remember; after a failure it asks for the list from its first entry.
  * With `hasTime`, which makes it as impure as that is, a long list may be judged over several rounds.
  */
-export function appraise(
+export const appraise = (
   evidence: PullEvidence,
   expectation: Expectation,
   progress: Progress,
   hasTime?: HasTime,
-): AttestationResult {
+): AttestationResult => runSteps(appraiseInSteps(evidence, expectation, progress, hasTime));
+
+/** The same in steps of at most 512 entries of the list, for `runSideBySide`. */
+export function* appraiseInSteps(
+  evidence: PullEvidence,
+  expectation: Expectation,
+  progress: Progress,
+  hasTime?: HasTime,
+): ExtendSteps<AttestationResult> {
   const refused = (failures: readonly [Failure, ...Failure[]]): AttestationResult => ({
     verdict: 'contraindicated',
     failures,
@@ -193,7 +203,7 @@ export function appraise(
       findings.push({ check: 'runtime_integrity', failures: [{ kind: 'ima_list_missing' }] });
     } else {
       const start = evidence.imaEntry === 0 ? fromFirstEntry(progress) : progress;
-      ima = judgeList(evidence.imaList, evidence.imaEntry, quote, expectation, start, hasTime);
+      ima = yield* judgeList(evidence.imaList, evidence.imaEntry, quote, expectation, start, hasTime);
       if (ima !== undefined) findings.push({ check: 'runtime_integrity', failures: ima.failures });
     }
   }
@@ -244,18 +254,18 @@ const mayBeUnsafe = (previous: TpmsClockInfo | undefined, current: TpmsClockInfo
   current.resetCount > previous.resetCount ||
   current.restartCount > previous.restartCount;
 
-function judgeList(
+function* judgeList(
   list: string,
   firstEntry: number,
   quote: VerifiedQuote,
   { runtimePolicy, verificationKeys, violations, extendMode }: Expectation,
   { runningPcr, quoteProgress, learnedKeyrings, devices }: Progress,
   hasTime: HasTime | undefined,
-): RuntimeIntegrity | undefined {
+): ExtendSteps<RuntimeIntegrity | undefined> {
   const quotedPcr = quote.pcrs.get(IMA_PCR);
   // Not quoted is not checked, and not checked is not passed.
   if (quotedPcr === undefined) return undefined;
-  return appraiseRuntimeIntegrity({
+  return yield* appraiseRuntimeIntegrityInSteps({
     list,
     firstEntry,
     bank: quote.bank,

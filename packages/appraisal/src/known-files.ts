@@ -1,3 +1,4 @@
+import type { Steps } from '@keylime/core/steps';
 import { type FileTemplate, KnownLines, lineBytes } from '@keylime/ima/known-lines';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 
@@ -35,7 +36,7 @@ function templateOf(list: string | Uint8Array): FileTemplate | undefined {
  * The files that `policy` lists, as lines in the template of `list`; `undefined` until as much was judged as it lists files,
  * since making this costs about as much as judging that once, and until a long list comes. Yields now and then.
  */
-export function* knownFiles(policy: RuntimePolicy, list: string | Uint8Array): Generator<void, KnownLines | undefined> {
+export function* knownFiles(policy: RuntimePolicy, list: string | Uint8Array): Steps<KnownLines | undefined> {
   const template = templateOf(list);
   if (template === undefined) return undefined;
   const usage = usageOf(policy, template);
@@ -58,7 +59,7 @@ export function countJudged(policy: RuntimePolicy, list: string | Uint8Array): v
   if (template !== undefined) usageOf(policy, template).judgedBytes += list.length;
 }
 
-function* sizeOf({ digests }: RuntimePolicy): Generator<void, FilesSize> {
+function* sizeOf({ digests }: RuntimePolicy): Steps<FilesSize> {
   let count = 0;
   let characters = 0;
   let names = 0;
@@ -77,7 +78,7 @@ function* sizeOf({ digests }: RuntimePolicy): Generator<void, FilesSize> {
   return { count, characters };
 }
 
-function* addFiles({ digests }: RuntimePolicy, known: KnownLines): Generator<void, void> {
+function* addFiles({ digests }: RuntimePolicy, known: KnownLines): Steps<void> {
   let names = 0;
   for (const [path, list] of digests) {
     if (typeof list === 'string') known.add(path, list);

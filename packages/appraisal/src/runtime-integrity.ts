@@ -1,10 +1,11 @@
 import { digestSize, type HashAlgorithm } from '@keylime/core/digest';
-import { runSteps, type Steps } from '@keylime/core/steps';
+import { runSteps } from '@keylime/core/steps';
 import type { Keyring } from '@keylime/ima/keyring';
 import { makesProgress, type QuoteProgress } from '@keylime/ima/quote-progress';
 import { type ImaExtendMode, type ImaLine, type ImaListPart, nonBlankLines } from '@keylime/ima/replay';
 import { runningPcrAfter } from '@keylime/ima/running-pcr';
 import { scanImaList } from '@keylime/ima/scan';
+import type { ExtendSteps } from '@keylime/ima/side-by-side';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { BOOT_AGGREGATE } from './boot-aggregate.ts';
 import { DeviceMapper, type DmState, NO_DEVICES } from './device-mapper.ts';
@@ -87,8 +88,8 @@ export const MAX_FAILURES = 100;
 export const appraiseRuntimeIntegrity = (evidence: RuntimeIntegrityEvidence): RuntimeIntegrity =>
   runSteps(appraiseRuntimeIntegrityInSteps(evidence));
 
-/** The same in steps of at most 512 entries, between which a service can do other work; returns what the last gives. */
-export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvidence): Steps<RuntimeIntegrity> {
+/** The same in steps of at most 512 entries, for `runSideBySide` or with other work in between; returns what the last gives. */
+export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvidence): ExtendSteps<RuntimeIntegrity> {
   const { list, bank, firstEntry, quotedPcr, policy, violations } = evidence;
   const zeros = new Uint8Array(digestSize(bank));
   const isFull = firstEntry === 0;

@@ -1,7 +1,6 @@
 import { digestSize } from '@keylime/core/digest';
 import { parseImaLine } from './entry.ts';
 import type { KnownLines } from './known-lines.ts';
-import type { Stretch } from './known-stretches.ts';
 import { BATCH, LONGEST_MESSAGE, MEMORY } from './list-memory.ts';
 import type { ListReader } from './list-reader.ts';
 import { decodeUtf8 } from './list-text.ts';
@@ -143,19 +142,15 @@ export class Batch {
     this.#unreadable.sort((a, b) => a - b);
   }
 
-  /**
-   * Extends `running` in place with the entries of the batch up to the first one that gives the quoted value, and tells
-   * how many entries those are.
-   */
-  extend(running: Buffer): number | undefined {
-    const { module, words } = this.#scratch;
-    if (this.#digestCount === 0) return undefined;
-    setWords(this.#scratch, MEMORY.pcr, running);
-    setWords(this.#scratch, MEMORY.quotedPcr, this.#part.quotedPcr);
-    const extended = module.extend(MEMORY.bankDigests, this.#digestCount);
-    for (let i = 0; i < 8; i++) running.writeUInt32BE(words[(MEMORY.pcr >> 2) + i] as number, 4 * i);
-    if (extended === 0) return undefined;
-    let last = extended - 1;
+  /** What the entries of the batch extend by, 8 words each, until the next batch is read. */
+  get digests(): Uint32Array {
+    const from = MEMORY.bankDigests >> 2;
+    return this.#scratch.words.subarray(from, from + 8 * this.#digestCount);
+  }
+
+  /** How many entries it takes to extend `count` times. */
+  entriesOf(count: number): number {
+    let last = count - 1;
     for (const entry of this.#unreadable) if (entry <= last) last++;
     return last + 1;
   }
@@ -165,29 +160,18 @@ export class Batch {
     return this.entryCount > 0 && this.#messageCount === 0 && this.#plainLines.size === 0;
   }
 
-  /** What the batch is to others whose PCR was the same before it; `after` is the PCR now, after all of it. */
-  asStretch(after: Buffer): Stretch {
-    const { words, bytes } = this.#scratch;
-    const running = MEMORY.running >> 2;
-    return {
-      bytes: bytes.subarray(MEMORY.window, this.end),
-      entryCount: this.entryCount,
-      after,
-      values: words.subarray(running, running + this.#digestCount),
-    };
-  }
-
-  /** Shows the first `count` entries, or all; not those that are known. */
-  visit(visitor: ImaVisitor, count = this.entryCount): void {
+  /** Asks `visitor` about the files that are not known; returns what it is to see as lines. */
+  linesFor(visitor: ImaVisitor): readonly ImaLine[] {
+    const lines: ImaLine[] = [];
     const { bytes, messageNumbers, digestStarts, pathStarts, pathEnds, wide } = this.#scratch;
     const excludes = this.#firstIndex > 0 && this.#known ? visitor.excludes : undefined;
     let text: string | undefined;
-    for (let entry = 0; entry < count; entry++) {
+    for (let entry = 0; entry < this.entryCount; entry++) {
       const message = messageNumbers[entry] as number;
       if (message === KNOWN) continue;
       const plain = message === PLAIN ? this.#plainLines.get(entry) : undefined;
       if (plain !== undefined) {
-        visitor.line(plain);
+        lines.push(plain);
         continue;
       }
       const pathStart = pathStarts[message] as number;
@@ -199,8 +183,9 @@ export class Batch {
         ? decodeUtf8(bytes.subarray(pathStart, pathEnd))
         : text.substring(pathStart - MEMORY.window, pathEnd - MEMORY.window);
       const hex = text.substring((digestStarts[message] as number) - MEMORY.window, pathStart - 1 - MEMORY.window);
-      if (!visitor.file(this.#firstIndex + entry, path, hex)) visitor.line(this.#wholeLine(entry, message));
+      if (!visitor.file(this.#firstIndex + entry, path, hex)) lines.push(this.#wholeLine(entry, message));
     }
+    return lines;
   }
 
   /** A line whose column is right. */
@@ -214,10 +199,5 @@ export class Batch {
   #lineOf(entry: number): Buffer {
     const start = this.#scratch.lineStarts[entry] as number;
     return Buffer.from(this.#scratch.bytes.subarray(start, this.#reader.lineEnd(start) ?? this.#reader.end));
-  }
-
-  /** Address behind the first `count` entries. */
-  addressAfter(count: number): number {
-    return count < this.entryCount ? (this.#scratch.lineStarts[count] as number) : this.end;
   }
 }

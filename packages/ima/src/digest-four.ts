@@ -1,6 +1,7 @@
+import { fourColumns } from './four-columns.ts';
 import { MEMORY } from './list-memory.ts';
 import { SHA1_INITIAL, SHA256_INITIAL, type Sha256Locals, sha1RoundsOfFour, sha256RoundsOfFour } from './sha-rounds.ts';
-import { at, type Code, get, i32, Locals, repeatWhile, set, v128, type WasmFunction, words } from './wasm.ts';
+import { at, type Code, get, i32, Locals, repeatWhile, set, tee, v128, type WasmFunction } from './wasm.ts';
 
 /**
  * Digests of `groups` times four messages, which do not depend on each other: a call of node:crypto costs more than the
@@ -34,26 +35,19 @@ function digestFour(
   const hash = locals.many('v128', initial.length);
   const state = locals.many('v128', initial.length);
   const schedule = locals.many('v128', 16);
-  const rows = locals.many('v128', 4);
-  const pairs = locals.many('v128', 4);
+  const row = locals.one('v128');
+  const columns = fourColumns(locals);
   const minusOne = v128.splat(i32.constant(-1));
 
-  // Four rows of four words become four columns; the bytes of a message are big-endian.
-  const loadQuarter = (quarter: number): Code => [
-    ...rows.flatMap((row, lane) => {
-      const loaded = v128.load(get(at(addresses, lane)), 16 * quarter);
-      return [...set(row, loaded), ...set(row, v128.shuffle(get(row), get(row), BYTES_SWAPPED))];
-    }),
-    ...set(at(pairs, 0), v128.shuffle(get(at(rows, 0)), get(at(rows, 1)), words(0, 4, 1, 5))),
-    ...set(at(pairs, 1), v128.shuffle(get(at(rows, 2)), get(at(rows, 3)), words(0, 4, 1, 5))),
-    ...set(at(pairs, 2), v128.shuffle(get(at(rows, 0)), get(at(rows, 1)), words(2, 6, 3, 7))),
-    ...set(at(pairs, 3), v128.shuffle(get(at(rows, 2)), get(at(rows, 3)), words(2, 6, 3, 7))),
-    ...[0, 1, 2, 3].flatMap((i) => {
-      const pair = i < 2 ? 0 : 2;
-      const lanes = i % 2 === 0 ? words(0, 1, 4, 5) : words(2, 3, 6, 7);
-      return set(at(schedule, 4 * quarter + i), v128.shuffle(get(at(pairs, pair)), get(at(pairs, pair + 1)), lanes));
-    }),
-  ];
+  // The bytes of a message are big-endian.
+  const loadQuarter = (quarter: number): Code =>
+    columns(
+      (lane) => {
+        const loaded = tee(row, v128.load(get(at(addresses, lane)), 16 * quarter));
+        return v128.shuffle(loaded, get(row), BYTES_SWAPPED);
+      },
+      (i) => at(schedule, 4 * quarter + i),
+    );
   const isLeft = v128.greaterThan(get(remaining), v128.splat(i32.constant(0)));
   const block: Code = [
     ...set(active, isLeft),

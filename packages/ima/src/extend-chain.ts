@@ -1,13 +1,11 @@
-import { MEMORY } from './list-memory.ts';
+import { EXTEND, SECOND_BLOCK_SUMS } from './extend-memory.ts';
 import {
   beforeSha256Rounds,
   FOUR,
   ONE,
   SHA256_INITIAL,
-  SHA256_K,
   type Sha256Locals,
   sha256Round,
-  sha256Schedule,
   smallSigma0,
 } from './sha-rounds.ts';
 import {
@@ -27,19 +25,17 @@ import {
 } from './wasm.ts';
 
 /**
- * Extends the SHA-256 PCR of MEMORY by `count` digests one after the other, each a hash of two blocks that cannot begin
- * before the one before it has ended. Returns after how many it was the quoted one, or 0. At least one digest.
+ * Extends the PCR of EXTEND by `count` digests one after the other, each a hash of two blocks that cannot begin before the
+ * one before it has ended, and stores the first word after each where `values` says. Returns after how many it was the quoted
+ * one, or 0. At least one digest.
  */
-export type Extend = (digests: number, count: number) => number;
-
-/** What follows 64 bytes: a one bit, zeros, and the length of 512 bits. */
-const PADDING = sha256Schedule(Array.from({ length: 16 }, (_, i) => (i === 0 ? 0x80000000 | 0 : i === 15 ? 512 : 0)));
+export type Extend = (digests: number, count: number, values: number) => number;
 
 const ZERO = i32.constant(0);
 
 export function extendChain(): WasmFunction {
-  const parameters = ['i32', 'i32'] as const;
-  const [digests, count] = [0, 1];
+  const parameters = ['i32', 'i32', 'i32'] as const;
+  const [digests, count, values] = [0, 1, 2];
   const locals = new Locals(parameters.length);
   const done = locals.one('i32');
   const pcr = locals.many('i32', 8);
@@ -48,13 +44,11 @@ export function extendChain(): WasmFunction {
   const schedule = vectorSchedule(locals);
 
   const initial = (i: number) => i32.constant(at(SHA256_INITIAL, i));
-  const secondBlock = PADDING.flatMap((w, round) =>
-    sha256Round(ONE, rounds, round, i32.constant((at(SHA256_K, round) + w) | 0)),
-  );
+  const secondBlock = SECOND_BLOCK_SUMS.flatMap((sum, round) => sha256Round(ONE, rounds, round, i32.constant(sum)));
   const differs = pcr
-    .map((local, i) => i32.xor(get(local), i32.load(ZERO, MEMORY.quotedPcr + 4 * i)))
+    .map((local, i) => i32.xor(get(local), i32.load(ZERO, EXTEND.quotedPcr + 4 * i)))
     .reduce((all, one) => i32.or(all, one));
-  const storePcr = pcr.flatMap((local, i) => i32.store(ZERO, MEMORY.pcr + 4 * i, get(local)));
+  const storePcr = pcr.flatMap((local, i) => i32.store(ZERO, EXTEND.pcr + 4 * i, get(local)));
   const step: Code = [
     ...schedule.load(pcr, digests),
     ...state.flatMap((local, i) => set(local, initial(i))),
@@ -68,14 +62,15 @@ export function extendChain(): WasmFunction {
     ...secondBlock,
     ...pcr.flatMap((local, i) => set(local, i32.add(get(local), get(at(state, i))))),
     ...set(digests, i32.add(get(digests), i32.constant(32))),
-    ...i32.store(i32.shiftLeft(get(done), 2), MEMORY.running, get(at(pcr, 0))),
+    ...i32.store(get(values), 0, get(at(pcr, 0))),
+    ...set(values, i32.add(get(values), i32.constant(EXTEND.valueBytes))),
     ...set(done, i32.add(get(done), i32.constant(1))),
     ...when(i32.isZero(differs), [...storePcr, ...returned(get(done))]),
     ...set(count, i32.add(get(count), i32.constant(-1))),
   ];
   const body = [
     ...schedule.begin,
-    ...pcr.flatMap((local, i) => set(local, i32.load(ZERO, MEMORY.pcr + 4 * i))),
+    ...pcr.flatMap((local, i) => set(local, i32.load(ZERO, EXTEND.pcr + 4 * i))),
     ...repeatWhile(step, get(count)),
     ...storePcr,
     ...ZERO,
@@ -112,7 +107,7 @@ function vectorSchedule(locals: Locals) {
     ],
     /** Stores four words with their constants added, and makes those that come 16 words later. */
     next: (i: number): Code => [
-      ...v128.store(ZERO, MEMORY.schedule + 16 * i, v128.add(v128.load(ZERO, MEMORY.constants + 16 * i), quarter(i))),
+      ...v128.store(ZERO, EXTEND.schedule + 16 * i, v128.add(v128.load(ZERO, EXTEND.constants + 16 * i), quarter(i))),
       ...(i >= 12
         ? []
         : [
@@ -127,6 +122,6 @@ function vectorSchedule(locals: Locals) {
             ...set(at(quarters, i), v128.add(get(next), v128.shuffle(get(part), get(zeros), words(4, 4, 0, 2)))),
           ]),
     ],
-    sum: (round: number): Code => i32.load(ZERO, MEMORY.schedule + 4 * round),
+    sum: (round: number): Code => i32.load(ZERO, EXTEND.schedule + 4 * round),
   };
 }

@@ -43,22 +43,20 @@ export class KnownStretches {
     return stretch;
   }
 
-  add(before: Buffer, { bytes, entryCount, after, values }: Stretch): void {
+  /** Notes a stretch between these values of PCR 10; whether it came before and is to be kept. */
+  comesAgain(before: Buffer, after: Buffer): boolean {
+    const both = before.toString('latin1') + after.toString('latin1');
+    if (this.#seen.delete(both)) return true;
+    this.#seen.add(both);
+    const [oldest = ''] = this.#seen;
+    if (this.#seen.size > MOST_STARTS) this.#seen.delete(oldest);
+    return false;
+  }
+
+  keep(before: Buffer, { bytes, entryCount, after, values }: Stretch): void {
     const key = before.toString('latin1');
-    const both = key + after.toString('latin1');
-    if (!this.#seen.delete(both)) {
-      this.#seen.add(both);
-      const [oldest = ''] = this.#seen;
-      if (this.#seen.size > MOST_STARTS) this.#seen.delete(oldest);
-      return;
-    }
     this.#forget(key);
-    this.#byPcr.set(key, {
-      bytes: new Uint8Array(bytes),
-      entryCount,
-      after: Buffer.from(after),
-      values: values.slice(),
-    });
+    this.#byPcr.set(key, { bytes: new Uint8Array(bytes), entryCount, after, values });
     this.#bytes += bytes.length;
     for (const [oldest] of this.#byPcr) {
       if (this.#bytes <= this.#longest) break;

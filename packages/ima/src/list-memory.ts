@@ -9,10 +9,6 @@ export const MEMORY = {
   /** What SHA adds in its rounds. */
   constants: 0,
   hexDigits: 0x200,
-  /** Sums of constants and schedule of the extend that is under way. */
-  schedule: 0x300,
-  pcr: 0x400,
-  quotedPcr: 0x420,
   /** Where the last call of `matchLines` or `readFiles` stopped in the list, and behind the last message. */
   stoppedAt: 0x440,
   messagesTo: 0x444,
@@ -32,8 +28,6 @@ export const MEMORY = {
   wide: 0x6000,
   /** Per message: address of the template hash column of its line. */
   columnStarts: 0x7000,
-  /** Per entry: first word of the PCR after it, once it was extended. */
-  running: 0x6800,
   /** 32 bytes per entry that can be read. */
   bankDigests: 0x8000,
   /** Where digests of no message go. */

@@ -1,6 +1,5 @@
 import { endianness } from 'node:os';
 import { type DigestFour, sha1OfFour, sha256OfFour } from './digest-four.ts';
-import { type Extend, extendChain } from './extend-chain.ts';
 import { type FirstWrongColumn, firstWrongColumn } from './hex-column.ts';
 import { type LearnLines, learnLines } from './learn-lines.ts';
 import { BATCH, MEMORY } from './list-memory.ts';
@@ -14,7 +13,6 @@ export type ListModule = {
   readonly memory: ArrayBuffer;
   readonly sha1: DigestFour;
   readonly sha256: DigestFour;
-  readonly extend: Extend;
   readonly readFiles: ReadFiles;
   readonly firstWrongColumn: FirstWrongColumn;
   readonly matchLines: MatchLines;
@@ -27,15 +25,7 @@ let compiled: object | null | undefined;
 
 function compile(): object | null {
   if (endianness() !== 'LE') return null;
-  const functions = [
-    sha1OfFour(),
-    sha256OfFour(),
-    extendChain(),
-    readFiles(),
-    firstWrongColumn(),
-    matchLines(),
-    learnLines(),
-  ];
+  const functions = [sha1OfFour(), sha256OfFour(), readFiles(), firstWrongColumn(), matchLines(), learnLines()];
   const bytes = encodeModule(functions, MEMORY.pages, new Uint8Array(Int32Array.from(SHA_CONSTANTS).buffer));
   return compileModule(bytes) ?? null;
 }

@@ -67,6 +67,28 @@ export class ListReader {
     this.#length = this.#size = 0;
   }
 
+  /** Where the window begins in the list, or, without one, the next one will; for `returnTo`. */
+  get position(): number {
+    return this.#from;
+  }
+
+  /** Fills the window with what it had at `position`. */
+  returnTo(position: number): void {
+    this.#from = position;
+    this.load();
+  }
+
+  /** Passes over the first lines of the window, blank ones not counted; it has as many. */
+  passLines(count: number): void {
+    let start: number = MEMORY.window;
+    for (let left = count; left > 0; ) {
+      const newline = this.lineEnd(start);
+      if (newline !== start) left--;
+      start = (newline ?? this.end) + 1;
+    }
+    this.advance(Math.min(start, this.end));
+  }
+
   /** Address of the newline that ends the line at address `start`; `undefined` if it is not in the window. */
   lineEnd(start: number): number | undefined {
     const newline = MEMORY.window + this.#scratch.window.indexOf(NEWLINE, start - MEMORY.window);

@@ -1,9 +1,10 @@
 import { listBytes } from './list-text.ts';
 import { type ImaListPart, nonBlankLines } from './replay.ts';
 import { scanImaList } from './scan.ts';
+import type { ExtendSteps } from './side-by-side.ts';
 
 /** PCR 10 after the first `count` entries of a part of a list, fewer than lead to the quoted value. Yields now and then. */
-export function* runningPcrAfter(part: ImaListPart, count: number): Generator<void, Buffer> {
+export function* runningPcrAfter(part: ImaListPart, count: number): ExtendSteps<Buffer> {
   const list = listBytes(part.list);
   let end = 0;
   let left = count;

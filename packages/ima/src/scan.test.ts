@@ -7,6 +7,7 @@ import { parseImaLine } from './entry.ts';
 import { decodeUtf8 } from './list-text.ts';
 import { type ImaLine, type ImaListPart, type ImaReplay, replayImaList } from './replay.ts';
 import { scanImaList } from './scan.ts';
+import { runSideBySide } from './side-by-side.ts';
 
 type Seen = string | ImaLine;
 
@@ -29,19 +30,24 @@ function described(line: ImaLine): Seen {
 }
 
 function scanned(part: ImaListPart): [Seen[], ImaReplay, files: number] {
-  const seen: Seen[] = [];
-  let files = 0;
+  const asked: [number, Seen][] = [];
+  const lines: [number, Seen][] = [];
   const steps = scanImaList(part, {
-    file: (index, path, hex) => {
-      files++;
-      seen.push(`${index} ${path} ${hex}`);
-      return true;
-    },
-    line: (line) => seen.push(described(line)),
+    file: (index, path, hex) => asked.push([index, `${index} ${path} ${hex}`]) > 0,
+    line: (line) => lines.push([line.index, described(line)]),
   });
   let step = steps.next();
   for (; !step.done; step = steps.next());
-  return [seen, step.value, files];
+  const indices = lines.map(([index]) => index);
+  assert.deepEqual(
+    indices,
+    indices.toSorted((a, b) => a - b),
+  );
+  const { certifiedCount, entryCount } = step.value;
+  // Files are asked about before it is known where the quote ends; lines behind it are never shown.
+  const files = asked.filter(([index]) => index < part.firstIndex + (certifiedCount ?? entryCount));
+  const seen = [...files, ...lines].toSorted(([a], [b]) => a - b).map(([, one]) => one);
+  return [seen, step.value, files.length];
 }
 
 function part(list: Buffer, more: Partial<ImaListPart> = {}): ImaListPart {
@@ -259,14 +265,39 @@ test('more entries than fit into one batch are the same as in one piece', () => 
   assertSame(part(many, { runningPcr: Buffer.alloc(32), quotedPcr }));
 });
 
-test('two lists read in turns do not disturb each other', () => {
-  const input = part(Buffer.concat(Array.from({ length: 4 }, () => vector)), { runningPcr: Buffer.alloc(32) });
-  const quiet = { file: () => true, line: () => {} };
-  const [one, two] = [scanImaList(input, quiet), scanImaList(input, quiet)];
-  let [a, b] = [one.next(), two.next()];
-  for (; !a.done && !b.done; a = one.next(), b = two.next());
-  assert.deepEqual(a.value, plainly(input)[1]);
-  assert.deepEqual(b.value, a.value);
+test('lists that are read side by side do not disturb each other', () => {
+  const long = Buffer.concat(Array.from({ length: 4 }, () => vector));
+  const runningPcr = Buffer.alloc(32);
+  const [, { runningPcr: quotedPcr }] = plainly(part(long.subarray(0, long.length >> 1), { runningPcr }));
+  const inputs = [
+    part(long),
+    part(Buffer.from('nonsense\n\n10 \n')),
+    part(vector.subarray(0, 5000)),
+    { ...part(long), list: long.toString() },
+    part(long.subarray(0, 2 * (long.length >> 1)), { quotedPcr }),
+    part(long, { logHashAlgorithm: 'sha256', firstIndex: 9 }),
+  ];
+  const lines: ImaLine[][] = inputs.map(() => []);
+  const found: ImaReplay[] = [];
+  const steps = inputs.map((input, i) =>
+    scanImaList(input, { file: () => false, line: (line) => lines[i]?.push(line) }),
+  );
+  runSideBySide(steps, (i, result) => {
+    if ('error' in result) throw result.error;
+    found[i] = result.value;
+  });
+  for (const [i, input] of inputs.entries()) {
+    const steps = replayImaList(input);
+    const plain: ImaLine[] = [];
+    let step = steps.next();
+    for (; !step.done; step = steps.next()) plain.push(step.value);
+    assert.deepEqual(found[i], step.value);
+    assert.deepEqual(
+      lines[i]?.map((one) => ({ ...one, line: Buffer.from(one.line) })),
+      plain.map((one) => ({ ...one, line: Buffer.from(one.line) })),
+    );
+  }
+  assert.equal(found[4]?.certifiedCount !== undefined, true);
 });
 
 test('blank lines without end are read in pieces', () => {

@@ -165,6 +165,7 @@ export const v128 = {
   /** Bits of `a` where `mask` has ones, of `b` where it has zeros. */
   select: (a: Code, b: Code, mask: Code): Code => [...a, ...b, ...mask, SIMD, 0x52],
   anyTrue: operator(SIMD, 0x53),
+  equal: operator(SIMD, 0x37),
   greaterThan: operator(SIMD, 0x3b),
   replaceLane: (vector: Code, lane: number, value: Code): Code => [...vector, ...value, SIMD, 0x1c, lane],
   shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.constant(bits), SIMD, 0xab, 0x01],

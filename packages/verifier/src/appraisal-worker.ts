@@ -1,5 +1,7 @@
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { Progress } from '@keylime/appraisal/progress';
+import type { HasTime } from '@keylime/appraisal/runtime-integrity';
+import type { ExtendSteps } from '@keylime/ima/side-by-side';
 import { policyCache } from '@keylime/policies/policy-cache';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { answerEvidence, type BootRules, type EvidenceAnswer } from './evidence-request.ts';
@@ -27,18 +29,17 @@ export type AnswerJudged = Outcome | BootUnjudged | { readonly kind: 'policy_wan
 
 const policies = policyCache(16);
 
-function run(task: AppraisalTask): EvidenceAnswer | AnswerJudged {
+function* run(task: AppraisalTask): ExtendSteps<EvidenceAnswer | AnswerJudged> {
   if (task.kind === 'evidence') return answerEvidence(task.body, policies, task.boot);
   const { body, expectation, policyChecksum, policyText, progress, roundMs } = task;
   const runtimePolicy = policies.find(policyChecksum) ?? (policyText && decode(policyText, policyChecksum));
   if (!runtimePolicy) return { kind: 'policy_wanted' };
-  const { hasTime, ranOut } = timeFor(roundMs);
-  const outcome = judgeAnswer(body, { ...expectation, runtimePolicy }, progress, hasTime);
+  const judged = (hasTime: HasTime) => judgeAnswer(body, { ...expectation, runtimePolicy }, progress, hasTime);
+  const { hasTime, ranOut, spentIn } = timeFor(roundMs);
+  const outcome = yield* spentIn(judged(hasTime));
   // [MUST] After a failure the next round begins the list anew: a light one must not keep a grave one, far behind it, from ever
   // being found. So all of the list is judged now; where even a thread's time is too short for that, nothing is judged.
-  return outcome.kind === 'contraindicated' && ranOut()
-    ? judgeAnswer(body, { ...expectation, runtimePolicy }, progress, () => true)
-    : outcome;
+  return outcome.kind === 'contraindicated' && ranOut() ? yield* judged(() => true) : outcome;
 }
 
 function decode(text: string, checksum: string): RuntimePolicy {

@@ -48,7 +48,7 @@ const MOST_REMEMBERED_BYTES = 16 * 1024 * 1024;
 
 const verify = rememberVerifiedBoots(MOST_REMEMBERED_BYTES);
 
-answerTasks<BootPolicyTask>((task): unknown => {
+answerTasks<BootPolicyTask>(function* (task) {
   switch (task.kind) {
     case 'list':
       return [...policies.values()].map(({ name, pcrs }) => [name, [...pcrs]]) satisfies BootPolicyNames;

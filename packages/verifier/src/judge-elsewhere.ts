@@ -1,6 +1,7 @@
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { BootVerdict } from '@keylime/appraisal/boot-verdict';
 import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
+import { runSteps } from '@keylime/core/steps';
 import type { AnswerJudged, AppraisalTask } from './appraisal-worker.ts';
 import type { Judge } from './attest.ts';
 import type { BootPolicies } from './boot-policies.ts';
@@ -31,10 +32,10 @@ export type JudgeParts = {
 export function judgeHereOrElsewhere({ pool, policies, bootPolicies, roundMs, onHandOver }: JudgeParts): Judge {
   async function judge(body: Buffer, expectation: Expectation, progress: Progress): Promise<Outcome | BootUnjudged> {
     if (body.length > SMALL_BYTES) return elsewhere(body, expectation, progress);
-    const { hasTime, ranOut } = timeFor(HERE_MS);
+    const { hasTime, ranOut, spentIn } = timeFor(HERE_MS);
     let outcome: Outcome | BootUnjudged;
     try {
-      outcome = judgeAnswer(body, expectation, progress, hasTime);
+      outcome = runSteps(spentIn(judgeAnswer(body, expectation, progress, hasTime)));
     } catch (error) {
       return unjudged(error, fromFirstEntry(progress));
     }

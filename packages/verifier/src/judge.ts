@@ -1,5 +1,5 @@
 import { declaredAlgorithms } from '@keylime/appraisal/algorithms';
-import { appraise, type Expectation } from '@keylime/appraisal/appraise';
+import { appraiseInSteps, type Expectation } from '@keylime/appraisal/appraise';
 import type { BootQuestion } from '@keylime/appraisal/boot-verdict';
 import { type FailureEvent, failureEvent } from '@keylime/appraisal/event';
 import { decodePullEvidence, isEvidence } from '@keylime/appraisal/evidence';
@@ -7,6 +7,7 @@ import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
 import type { HasTime } from '@keylime/appraisal/runtime-integrity';
 import { isJsonObject, parseJsonWithin } from '@keylime/core/json';
 import type { NonEmpty } from '@keylime/core/non-empty';
+import type { ExtendSteps } from '@keylime/ima/side-by-side';
 import type { Outcome } from './transition.ts';
 
 /** Lists, objects and members in the JSON of evidence: it has a few dozen. */
@@ -16,18 +17,18 @@ export const MOST_JSON_PARTS = 10_000;
 export type BootUnjudged = { readonly kind: 'boot_unjudged'; readonly question: BootQuestion };
 
 /** What the body of an agent's answer to a quote request comes to. Can run in any thread; `hasTime` as in `appraise`. */
-export function judgeAnswer(
+export function* judgeAnswer(
   body: Uint8Array,
   expectation: Expectation,
   progress: Progress,
   hasTime: HasTime,
-): Outcome | BootUnjudged {
+): ExtendSteps<Outcome | BootUnjudged> {
   const json = parseJsonWithin(MOST_JSON_PARTS, body);
   const evidence = decodePullEvidence(isJsonObject(json) ? json.results : undefined);
   if (!isEvidence(evidence)) {
     return { kind: 'contraindicated', events: [failureEvent(evidence)], progress: fromFirstEntry(progress) };
   }
-  const result = appraise(evidence, expectation, progress, hasTime);
+  const result = yield* appraiseInSteps(evidence, expectation, progress, hasTime);
   const declared = declaredAlgorithms(evidence);
   switch (result.verdict) {
     case 'affirming':
@@ -46,13 +47,32 @@ export function judgeAnswer(
   }
 }
 
-/** Time for so many milliseconds from now on; `ranOut` says whether somebody was told that it is over. */
-export function timeFor(ms: number): { readonly hasTime: HasTime; readonly ranOut: () => boolean } {
-  const until = performance.now() + ms;
+/** Time for so many milliseconds; `ranOut` says whether somebody was told that it is over. */
+export type TimeBudget = {
+  readonly hasTime: HasTime;
+  readonly ranOut: () => boolean;
+  /** Only the time within the steps counts, not that of others between them. */
+  readonly spentIn: <T>(steps: ExtendSteps<T>) => ExtendSteps<T>;
+};
+
+export function timeFor(ms: number, now = () => performance.now()): TimeBudget {
+  let left = ms;
+  let until = Number.POSITIVE_INFINITY;
   let over = false;
-  const hasTime = () => {
-    over ||= performance.now() >= until;
-    return !over;
+  return {
+    hasTime() {
+      over ||= now() >= until;
+      return !over;
+    },
+    ranOut: () => over,
+    *spentIn(steps) {
+      for (;;) {
+        until = now() + left;
+        const step = steps.next();
+        left = until - now();
+        if (step.done) return step.value;
+        yield step.value;
+      }
+    },
   };
-  return { hasTime, ranOut: () => over };
 }

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { API_VERSIONS, CURRENT_API_VERSION } from '@keylime/api/versions';
 import { bad, good } from '@keylime/core/parsed';
+import { LANES } from '@keylime/ima/extend-memory';
 import { caOptionsOf } from '@keylime/pki/ca-options';
 import { decodeStoredPolicyInSteps } from '@keylime/policies/runtime-policy';
 import type { CaConfig, VerifierConfig } from '@keylime/service/config';
@@ -80,6 +81,9 @@ export type StartOptions = {
 
 /** A list takes turns with others after a while, as long as it may be: what was judged of it is stored. */
 const JUDGING = { roundMs: 5000, timeoutMs: 60_000 };
+
+/** Larger answers are judged one at a time: a thread holds the text of each beside its bytes. */
+const MOST_BYTES_SIDE_BY_SIDE = 32 * 1024 * 1024;
 
 /** Folder of the keys that sign notifications, in the work directory. */
 const SIGNING_KEYS = 'revocation_keys';
@@ -181,6 +185,8 @@ export async function startVerifier(
       workers: threadsFor(config.max_workers),
       maxWaiting: 32,
       taskTimeoutMs: judging.timeoutMs,
+      sideBySide: LANES,
+      isAlone: (task) => task.body.length > MOST_BYTES_SIDE_BY_SIDE,
     });
     closers.unshift(() => pool.close());
     // Evidence of strangers never takes the place of an agent's.

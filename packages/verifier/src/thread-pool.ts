@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { CodedError } from '@keylime/core/coded-error';
+import type { TaskGroup, TaskMessage } from './thread-tasks.ts';
 
 /** A task that no thread did: too many wait, it took too long, or the thread broke. Never a verdict. */
 export class ThreadPoolError extends CodedError<'pool_full' | 'task_timeout' | 'task_failed'> {}
@@ -11,7 +12,7 @@ export type ThreadPool<Task> = {
   readonly close: () => Promise<void>;
 };
 
-export type ThreadPoolSettings = {
+export type ThreadPoolSettings<Task> = {
   /** The module that does them: `answerTasks` of thread-tasks.ts in a thread. */
   readonly script: URL;
   /** For the module, as its `workerData`. */
@@ -21,19 +22,25 @@ export type ThreadPoolSettings = {
   readonly maxWaiting: number;
   /** Time for one task; that which a thread takes to start does not count. */
   readonly taskTimeoutMs: number;
+  /** Most tasks that one thread does side by side where more wait than there are threads; absent: 1. */
+  readonly sideBySide?: number;
+  /** Which tasks are too large for that. */
+  readonly isAlone?: (task: Task) => boolean;
 };
 
 type Job<Task> = {
   readonly task: Task;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
+  /** It is too large to be done beside others, or was, and the thread did not come to an end. */
+  readonly isAlone: boolean;
 };
 
 const START_TIMEOUT_MS = 60_000;
 
 /** Threads are started when there is something to do for them. */
-export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<Task> {
-  const { script, data, workers, maxWaiting, taskTimeoutMs } = settings;
+export function openThreadPool<Task>(settings: ThreadPoolSettings<Task>): ThreadPool<Task> {
+  const { script, data, workers, maxWaiting, taskTimeoutMs, sideBySide = 1, isAlone = () => false } = settings;
   const idle: Worker[] = [];
   const waiting: Job<Task>[] = [];
   const all = new Set<Worker>();
@@ -42,10 +49,18 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
   let lastId = 0;
 
   function next(): void {
-    while (waiting.length > 0 && (idle.length > 0 || all.size < workers)) {
-      const job = waiting.shift();
-      if (job !== undefined) give(idle.pop() ?? spawn(), job);
+    for (;;) {
+      const free = idle.length + Math.max(0, workers - all.size);
+      if (waiting.length === 0 || free === 0) return;
+      give(idle.pop() ?? spawn(), nextGroup(free));
     }
+  }
+
+  /** Those that waited longest, of as many as come to each thread that is free. */
+  function nextGroup(free: number): readonly Job<Task>[] {
+    const most = Math.min(sideBySide, Math.ceil(waiting.length / free));
+    const alone = waiting.findIndex((job) => job.isAlone);
+    return waiting.splice(0, alone === -1 ? most : Math.max(1, Math.min(most, alone)));
   }
 
   function spawn(): Worker {
@@ -65,42 +80,51 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
     if (at !== -1) idle.splice(at, 1);
   }
 
-  function give(worker: Worker, job: Job<Task>): void {
+  function give(worker: Worker, jobs: readonly Job<Task>[]): void {
     const id = ++lastId;
+    const unanswered = new Map(jobs.entries());
+    const limitMs = taskTimeoutMs * jobs.length;
     // A worker that computes for too long cannot be told to stop: it is replaced.
     const limit = (ms: number) =>
       setTimeout(() => {
         // This thread may have been busy, and the answer be there: it is read before the next step.
         setImmediate(() => {
           if (isFinished) return;
-          finish();
-          retire(worker);
           void worker.terminate();
-          job.reject(new ThreadPoolError('task_timeout', `It took longer than ${ms} ms.`));
-          next();
+          giveUp(new ThreadPoolError('task_timeout', `It took longer than ${ms} ms.`));
         });
       }, ms);
     let isFinished = false;
-    let timer = limit(started.has(worker) ? taskTimeoutMs : START_TIMEOUT_MS);
-    const onMessage = (message: { id: number; result?: unknown; error?: string } | 'started') => {
+    let timer = limit(started.has(worker) ? limitMs : START_TIMEOUT_MS);
+    const onMessage = (message: TaskMessage) => {
       if (message === 'started') {
         started.add(worker);
         clearTimeout(timer);
-        timer = limit(taskTimeoutMs);
+        timer = limit(limitMs);
         return;
       }
-      if (message.id !== id) return;
-      finish();
-      idle.push(worker);
+      const job = message.id === id ? unanswered.get(message.number) : undefined;
+      if (job === undefined) return;
+      unanswered.delete(message.number);
       if (message.error === undefined) job.resolve(message.result);
       else job.reject(new ThreadPoolError('task_failed', message.error));
+      if (unanswered.size > 0) return;
+      finish();
+      idle.push(worker);
       next();
     };
     const onBroken = (error: unknown) => {
+      const reason = error instanceof Error ? error.message : `exit ${error}`;
+      giveUp(new ThreadPoolError('task_failed', `The thread broke: ${reason}`));
+    };
+    /** [MUST] Nobody pays for another's task: of several, each is done once more on its own. */
+    const giveUp = (error: ThreadPoolError) => {
       finish();
       retire(worker);
-      const reason = error instanceof Error ? error.message : `exit ${error}`;
-      job.reject(new ThreadPoolError('task_failed', `The thread broke: ${reason}`));
+      for (const job of unanswered.values()) {
+        if (jobs.length === 1 || closed) job.reject(error);
+        else waiting.unshift({ ...job, isAlone: true });
+      }
       next();
     };
     const finish = () => {
@@ -109,7 +133,7 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
       worker.off('message', onMessage).off('error', onBroken).off('exit', onBroken);
     };
     worker.on('message', onMessage).on('error', onBroken).on('exit', onBroken);
-    worker.postMessage({ id, task: job.task });
+    worker.postMessage({ id, tasks: jobs.map(({ task }) => task) } satisfies TaskGroup<Task>);
   }
 
   return {
@@ -119,7 +143,7 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings): ThreadPool<T
           reject(new ThreadPoolError('pool_full', 'Too many tasks wait for a thread.'));
           return;
         }
-        waiting.push({ task, resolve: resolve as (result: unknown) => void, reject });
+        waiting.push({ task, resolve: resolve as (result: unknown) => void, reject, isAlone: isAlone(task) });
         next();
       }),
     async close() {
