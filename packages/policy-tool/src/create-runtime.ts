@@ -4,6 +4,7 @@ import { type HashAlgorithm, isHashAlgorithm } from '@keylime/core/digest';
 import type { Log } from '@keylime/service/log';
 import { importBaseKeys, importBasePolicy } from './base-policy.ts';
 import { addDebSources } from './deb/deb-sources.ts';
+import { noPackageCache, openPackageCache, type PackageCache } from './deb/package-cache.ts';
 import { type AlgorithmSource, chooseAlgorithm } from './digest-algorithm.ts';
 import type { Workshop } from './digest-files.ts';
 import { readInput, readJson } from './files.ts';
@@ -100,10 +101,10 @@ export async function createRuntimePolicy(options: CreateOptions, environment: C
   }
 
   const pool = openHashPool(options.threads);
-  const cache = options.rootfs !== undefined || options.deb ? cacheOf(options, environment) : noCache;
+  const { cache, packages } = cachesOf(options, environment);
   try {
-    await addSystems(options, { algorithm, pool, cache, progress, skipped, now: now() }, draft, log);
-    saveCache(cache, log);
+    await addSystems(options, { algorithm, pool, cache, packages, progress, skipped, now: now() }, draft, log);
+    for (const one of [cache, packages]) saveCache(one, log);
   } finally {
     progress.stop();
     await pool.close();
@@ -158,7 +159,7 @@ function algoOption(algo: string | undefined): AlgorithmSource[] {
 }
 
 /** What was digested is good without the cache, too: only the next run takes longer. */
-function saveCache(cache: HashCache, log: Log): void {
+function saveCache(cache: { readonly save: () => void }, log: Log): void {
   try {
     cache.save();
   } catch (error) {
@@ -167,8 +168,14 @@ function saveCache(cache: HashCache, log: Log): void {
   }
 }
 
-function cacheOf({ cache }: CreateOptions, { env, now }: CreateEnvironment): HashCache {
-  if (cache === false) return noCache;
+function cachesOf(
+  { cache, rootfs, deb, localRpmRepo }: CreateOptions,
+  { env, now }: CreateEnvironment,
+): { readonly cache: HashCache; readonly packages: PackageCache } {
+  const isOfUse = rootfs !== undefined || deb !== undefined || localRpmRepo !== undefined;
+  if (cache === false || !isOfUse) return { cache: noCache, packages: noPackageCache };
   const home = env.XDG_CACHE_HOME || path.join(env.HOME || os.homedir(), '.cache');
-  return openHashCache(cache ?? path.join(home, 'keylime-policy', 'digests'), () => now().getTime());
+  const file = cache ?? path.join(home, 'keylime-policy', 'digests');
+  const nowMs = () => now().getTime();
+  return { cache: openHashCache(file, nowMs), packages: openPackageCache(`${file}.packages`, nowMs) };
 }

@@ -1,4 +1,5 @@
 import type { HashAlgorithm } from '@keylime/core/digest';
+import type { PackageCache } from './deb/package-cache.ts';
 import type { FileStamp } from './file-digest.ts';
 import type { HashCache } from './hash-cache.ts';
 import type { HashPool } from './hash-pool.ts';
@@ -10,6 +11,7 @@ export type Workshop = {
   readonly algorithm: HashAlgorithm;
   readonly pool: HashPool;
   readonly cache: HashCache;
+  readonly packages: PackageCache;
   readonly progress: Progress;
   readonly skipped: Skipped;
   readonly now: Date;

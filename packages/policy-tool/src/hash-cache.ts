@@ -1,7 +1,6 @@
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
-import type { FileStamp } from './file-digest.ts';
-import { isErrno, reason, ToolError } from './tool-error.ts';
+import { statSync } from 'node:fs';
+import { type FileStamp, sameStamp, stampOf } from './file-digest.ts';
+import { readPrivately, writePrivately } from './private-file.ts';
 
 /** Digests of files that were read before, by device and inode; good as long as size, mtime and ctime are the same. */
 export type HashCache = {
@@ -56,28 +55,33 @@ export function openHashCache(file: string, now: () => number = Date.now): HashC
   };
 }
 
+/**
+ * The digest of a whole file, if it is known; `keep` takes the one of what was read since, if the file is still the same.
+ * What cannot be looked at is not known: whoever reads it will say why.
+ */
+export function cachedDigest(
+  cache: HashCache,
+  file: string,
+  algorithm: string,
+): { readonly known: string | undefined; readonly keep: (hex: string) => void } {
+  const look = () => {
+    const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
+    return stat && stampOf(stat);
+  };
+  const before = look();
+  return {
+    known: before && cache.find(before, algorithm),
+    keep(hex) {
+      const after = look();
+      if (before && after && sameStamp(before, after)) cache.keep(after, algorithm, hex);
+    },
+  };
+}
+
 function readEntries(file: string): Map<string, string> {
   const entries = new Map<string, string>();
-  let text: string;
-  let fd: number | undefined;
-  try {
-    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW);
-    const { uid, mode } = fstatSync(fd);
-    if (uid !== process.getuid?.() || (mode & 0o022) !== 0) {
-      throw new ToolError(
-        'file_unreadable',
-        `The cache ${file} belongs to or can be written by somebody else, who could decide what becomes allowed: ` +
-          'remove it, or name another with --cache',
-      );
-    }
-    text = readFileSync(fd, 'latin1');
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return entries;
-    if (error instanceof ToolError) throw error;
-    throw new ToolError('file_unreadable', `Cannot read the cache ${file}: ${reason(error)}`, { cause: error });
-  } finally {
-    if (fd !== undefined) closeSync(fd);
-  }
+  const text = readPrivately(file)?.toString('latin1');
+  if (text === undefined) return entries;
   const [header, ...lines] = text.split('\n');
   if (header !== HEADER) return entries;
   for (const line of lines) {
@@ -86,15 +90,4 @@ function readEntries(file: string): Map<string, string> {
     entries.set(line.slice(0, space), line.slice(space + 1));
   }
   return entries;
-}
-
-function writePrivately(file: string, text: string): void {
-  const temporary = `${file}.${process.pid}`;
-  try {
-    mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(temporary, text, { mode: 0o600, flag: 'wx' });
-    renameSync(temporary, file);
-  } catch (error) {
-    throw new ToolError('file_unwritable', `Cannot write the cache ${file}: ${reason(error)}`, { cause: error });
-  }
 }

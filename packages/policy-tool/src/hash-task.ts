@@ -43,7 +43,7 @@ export type HashTask =
 export type HashResult = {
   readonly files: readonly FileDigestResult[];
   readonly initrd: readonly (readonly [path: string, hex: string])[];
-  readonly deb: DebPackage;
+  readonly deb: DebPackage & { readonly sha256: string };
   readonly layer: readonly LayerEntry[];
   readonly sum: string;
 };
@@ -61,11 +61,15 @@ export async function runHashTask(task: HashTask): Promise<HashResult[HashTask['
         );
       });
     case 'deb':
-      return inFile(task.shown ?? task.file, () => readCounted(task, (bytes) => readDeb(bytes, task.algorithm)));
+      return inFile(task.shown ?? task.file, async () => {
+        const { result, sha256 } = await readCounted(task, (bytes) => readDeb(bytes, task.algorithm));
+        return { ...result, sha256 };
+      });
     case 'layer':
-      return inFile(task.part.file, () =>
-        readCounted({ ...task.part, sha256: task.sha256 }, (bytes) => readLayer(bytes, task.algorithm)),
-      );
+      return inFile(task.part.file, async () => {
+        const part = { ...task.part, sha256: task.sha256 };
+        return (await readCounted(part, (bytes) => readLayer(bytes, task.algorithm))).result;
+      });
     case 'sum':
       return inFile(task.file, () => sumOf(task, task.algorithm));
   }
@@ -94,13 +98,13 @@ const streamOf = ({ file, offset = 0, sizeBytes }: FilePart) =>
   });
 
 /**
- * Reads a part of a file to its end, and gives no result unless it has the SHA-256 that it should have. What cannot be read
- * and is not what it should be is told to be another file, and not a damaged one.
+ * Reads a part of a file to its end, and gives no result unless it has the SHA-256 that it should have, if that is known.
+ * What cannot be read and is not what it should be is told to be another file, and not a damaged one.
  */
 async function readCounted<T>(
   { sha256, ...part }: FilePart & { readonly sha256?: string },
   read: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
-): Promise<T> {
+): Promise<{ readonly result: T; readonly sha256: string }> {
   const hash = createHash('sha256');
   const stream = streamOf(part);
   async function* counted() {
@@ -112,11 +116,11 @@ async function readCounted<T>(
   const source = counted();
   try {
     const result = await read(source);
-    if (sha256 === undefined) return result;
     const rest = await source.next();
     if (!rest.done) throw new ToolError('archive_malformed', 'Something follows the end of the archive');
-    requireDigest(hash.digest('hex'), sha256);
-    return result;
+    const actual = hash.digest('hex');
+    if (sha256 !== undefined) requireDigest(actual, sha256);
+    return { result, sha256: actual };
   } catch (error) {
     if (sha256 !== undefined && error instanceof ToolError && error.code !== 'digest_mismatch') {
       requireDigest(await sumOf(part, 'sha256'), sha256);

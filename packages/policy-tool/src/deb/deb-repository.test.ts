@@ -70,6 +70,30 @@ test('a package that is another than the index says is told by its name in the r
   }
 });
 
+test('a package of a server is fetched once, as long as the index names it by the same digest', async (t) => {
+  const { directory } = await makeRepository(t);
+  const { url, requests } = await serveFiles(t, directory);
+  const cache = path.join(folder(t), 'digests');
+  let seen = 0;
+  const fetched = () => {
+    const since = requests.slice(seen);
+    seen = requests.length;
+    return since.filter((one) => one.url.endsWith('.deb')).length;
+  };
+  for (const count of [2, 0]) {
+    const made = await create(url, '--cache', cache);
+    assert.equal(made.code, 0, made.stderr);
+    assert.deepEqual({ ...policyOf(made).digests }, BOTH);
+    assert.equal(policyOf(made).packages?.[sha256('other')], 'other 2.0');
+    assert.equal(fetched(), count);
+  }
+  // Another algorithm needs the content again, and so does who wants no cache.
+  assert.equal((await create(url, '--cache', cache, '--algo', 'sha512')).code, 0);
+  assert.equal(fetched(), 2);
+  assert.equal((await create(url, '--no-cache')).code, 0);
+  assert.equal(fetched(), 2);
+});
+
 test('a package that is asked for may be in any of several sources', async (t) => {
   const { directory } = await makeRepository(t);
   const deb = path.join(directory, 'update.deb');

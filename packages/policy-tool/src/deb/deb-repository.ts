@@ -36,13 +36,14 @@ type IndexedPackage = { readonly name: string; readonly file: string; readonly s
 
 /**
  * Adds the files of packages of a Debian repository, and returns the names of these. The chain is: signature of `Release`, SHA-256 of the index in it,
- * SHA-256 of each package in the index. Without keys the first link is missing, and that is said.
+ * SHA-256 of each package in the index. Without keys the first link is missing, and that is said. A package of that SHA-256
+ * which was read before is not fetched again.
  * @throws ToolError
  */
 export async function addDebRepository(
   repository: DebRepository,
   options: DebRepositoryOptions,
-  { algorithm, pool, progress, now }: Workshop,
+  { algorithm, pool, packages: cache, progress, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<readonly string[]> {
@@ -57,7 +58,10 @@ export async function addDebRepository(
   await forEachLimited(packages, options.maxWorkers, async (one) => {
     const { file, sha256 } = one;
     const task = { kind: 'deb', algorithm, sha256, shown: files.show(file) } as const;
-    read.set(one, await files.withFile(file, (local) => pool.run({ ...task, file: local })));
+    const known = cache.find(sha256, algorithm);
+    const deb = known ?? (await files.withFile(file, (local) => pool.run({ ...task, file: local })));
+    if (known === undefined) cache.keep(sha256, algorithm, deb);
+    read.set(one, deb);
     progress.advance();
   });
   for (const one of packages) {

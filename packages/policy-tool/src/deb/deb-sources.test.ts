@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { debArchive } from '../archive/archives.fixture.ts';
@@ -92,6 +92,26 @@ test('packages give the digests of their files, with name and version, also unde
   const none = await create('--deb', directory, '--deb-package', 'x,y');
   assert.equal(none.code, 1);
   assert.match(none.stderr, /has no package y\n/);
+});
+
+test('a package in a file is read once, until the file is another', async (t) => {
+  const directory = folder(t);
+  const file = path.join(directory, 'x.deb');
+  const deb = (content: string) => debArchive('x', '3', [{ path: 'opt/x', content }]);
+  writeFileSync(file, deb('x'));
+  const cache = path.join(directory, 'digests');
+  const args = ['create', 'runtime', '--deb', file, '--cache', cache] as const;
+  // As if the file had not been changed lately.
+  const later = () => new Date(Date.now() + 60_000);
+  const digests = async () => policyOf(await runTool(args, {}, later)).digests['/opt/x'];
+  assert.deepEqual(await digests(), [sha256('x')]);
+  // Only what is in the cache can say this.
+  const [kept = ''] = readdirSync(`${cache}.packages`);
+  const place = path.join(`${cache}.packages`, kept);
+  writeFileSync(place, readFileSync(place, 'utf8').replace(sha256('x'), sha256('kept')));
+  assert.deepEqual(await digests(), [sha256('kept')]);
+  writeFileSync(file, deb('y'));
+  assert.deepEqual(await digests(), [sha256('y')]);
 });
 
 for (const compression of ['gzip', 'xz', 'zstd', 'none']) {

@@ -2,6 +2,7 @@ import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Log } from '@keylime/service/log';
 import type { Workshop } from '../digest-files.ts';
+import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
 import { readOpenPgpKeys } from '../open-pgp.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
@@ -133,15 +134,16 @@ async function addDebSource(
 async function addDebFiles(
   place: string,
   names: ReadonlySet<string>,
-  { algorithm, pool, progress }: Workshop,
+  workshop: Workshop,
   draft: PolicyDraft,
 ): Promise<readonly string[]> {
   const files = debFiles(place);
+  const { progress } = workshop;
   progress.start(`Reading packages of ${place}`, files.length);
   const read = new Map<string, DebPackage>();
   // As many at the same time as keep the threads busy: their order does not matter, their memory does.
   await forEachLimited(files, 8, async (file) => {
-    read.set(file, await pool.run({ kind: 'deb', file, algorithm }));
+    read.set(file, await readFileOnce(file, workshop));
     progress.advance();
   });
   const wanted = files
@@ -149,6 +151,17 @@ async function addDebFiles(
     .filter(({ name }) => names.size === 0 || names.has(name));
   for (const deb of wanted) addDeb(deb, draft);
   return wanted.map(({ name }) => name);
+}
+
+/** A package in a file, which is not read again while the file is the same. */
+async function readFileOnce(file: string, { algorithm, pool, cache, packages }: Workshop): Promise<DebPackage> {
+  const sum = cachedDigest(cache, file, 'sha256');
+  const known = sum.known === undefined ? undefined : packages.find(sum.known, algorithm);
+  if (known !== undefined) return known;
+  const { sha256, ...deb } = await pool.run({ kind: 'deb', file, algorithm });
+  sum.keep(sha256);
+  packages.keep(sha256, algorithm, deb);
+  return deb;
 }
 
 function debFiles(place: string): readonly string[] {

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
+import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository } from '../repository-files.ts';
@@ -30,10 +31,11 @@ const OPEN_FILES = 8;
 export async function addLocalRepository(
   directory: string,
   trust: RpmTrust,
-  { pool, progress, skipped, now }: Workshop,
+  workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
+  const { progress, skipped, now } = workshop;
   const root = realDirectory(directory);
   const files = openRepository(root);
   const repomd = await readRepomd(files, trust, now, log);
@@ -52,7 +54,7 @@ export async function addLocalRepository(
       skipped.failed('packages that the signed metadata do not name', name);
     } else {
       if (known !== undefined) {
-        const actual = await pool.run({ kind: 'sum', file, algorithm: known.algorithm });
+        const actual = await sumOnce(file, known.algorithm, workshop);
         if (actual !== known.checksum) {
           throw new ToolError(
             'digest_mismatch',
@@ -79,6 +81,15 @@ export function addRpm({ name, version, files }: RpmHeader, draft: PolicyDraft, 
 export function addRpmFile({ path: file, hex, label }: PackageFile, draft: PolicyDraft, skipped: Skipped): void {
   if (hex.length < 40) skipped.failed('MD5 digests of packages', `${label}: ${file}`);
   else for (const installed of installedNames(file)) addFile(draft, installed, hex, label);
+}
+
+/** A digest of a file, which is not read again while it is the same. */
+async function sumOnce(file: string, algorithm: string, { pool, cache }: Workshop): Promise<string> {
+  const cached = cachedDigest(cache, file, algorithm);
+  if (cached.known !== undefined) return cached.known;
+  const sum = await pool.run({ kind: 'sum', file, algorithm });
+  cached.keep(sum);
+  return sum;
 }
 
 async function headerOf(file: string): Promise<RpmHeader> {

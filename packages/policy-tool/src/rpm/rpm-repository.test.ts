@@ -154,6 +154,20 @@ test('where the metadata need not be signed, every package must be', async (t) =
   assert.match(stderr, /needs --rpm-key/);
 });
 
+test('the checksum of a package in a directory is not worked out again while the file is the same', async (t) => {
+  const directory = await makeRepository(t);
+  const cache = path.join(folder(t), 'digests');
+  // As if the files had not been changed lately.
+  const later = () => new Date(Date.now() + 60_000);
+  const args = ['create', 'runtime', '--local-rpm-repo', directory, '--cache', cache] as const;
+  assert.equal((await runTool(args, {}, later)).code, 0);
+  const hello = sha256(readFileSync(path.join(directory, 'Packages/hello.rpm')));
+  // Only the cache can say so.
+  writeFileSync(cache, readFileSync(cache, 'latin1').replace(hello, '0'.repeat(64)));
+  await refused(runTool(args, {}, later), /hello\.rpm has the sha256 0{64}, the metadata of its repository say/);
+  assert.equal((await runTool([...args.slice(0, -2), '--no-cache'], {}, later)).code, 0);
+});
+
 test('a package that the signed metadata do not name is left out', async (t) => {
   const directory = await makeRepository(t, { signer: await makeSigner() });
   writeFiles(directory, { 'Packages/x.rpm': await rpmPackage({ name: 'x', files: { '/usr/bin/x': sha256('x') } }) });

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { folder } from '../tool.fixture.ts';
+import { ToolError } from '../tool-error.ts';
+import { openPackageCache } from './package-cache.ts';
+
+const SUM = 'a'.repeat(64);
+const DEB = { name: 'x', version: '1', architecture: 'all', files: [['/opt/\udcff', 'b'.repeat(64)]] } as const;
+
+test('what was kept is found under its SHA-256 and algorithm, also by another process', (t) => {
+  const directory = path.join(folder(t), 'cache');
+  openPackageCache(directory).keep(SUM, 'sha256', DEB);
+  const cache = openPackageCache(directory);
+  assert.deepEqual(cache.find(SUM, 'sha256'), DEB);
+  assert.equal(cache.find(SUM, 'sha512'), undefined);
+  assert.equal(cache.find('c'.repeat(64), 'sha256'), undefined);
+});
+
+test('what others can write is refused, what is no package is none', (t) => {
+  const directory = folder(t);
+  const file = path.join(directory, `${SUM}.sha256`);
+  for (const text of ['', '{}', '{"name":"x","version":"1","architecture":"all","files":[["/x"]]}']) {
+    writeFileSync(file, text, { mode: 0o600 });
+    assert.equal(openPackageCache(directory).find(SUM, 'sha256'), undefined);
+  }
+  chmodSync(file, 0o620);
+  assert.throws(
+    () => openPackageCache(directory).find(SUM, 'sha256'),
+    (error) => error instanceof ToolError && error.code === 'file_unreadable',
+  );
+});
+
+test('what nobody asked for in ninety days is forgotten, and nothing else', (t) => {
+  const directory = path.join(folder(t), 'cache');
+  const day = 86_400_000;
+  let now = Date.now();
+  const cache = openPackageCache(directory, () => now);
+  const [used, unused] = [SUM, 'd'.repeat(64)];
+  for (const sum of [used, unused]) cache.keep(sum, 'sha256', DEB);
+  now += 60 * day;
+  cache.find(used, 'sha256');
+  now += 60 * day;
+  writeFileSync(path.join(directory, 'notes'), '');
+  cache.save();
+  assert.deepEqual(readdirSync(directory).sort(), [`${used}.sha256`, 'notes']);
+});
+
+test('what cannot be kept is told at the end', (t) => {
+  const directory = path.join(folder(t), 'cache');
+  mkdirSync(path.join(directory, `${SUM}.sha256`), { recursive: true });
+  const cache = openPackageCache(directory);
+  cache.keep(SUM, 'sha256', DEB);
+  cache.keep('e'.repeat(64), 'sha256', DEB);
+  assert.throws(
+    () => cache.save(),
+    (error) => error instanceof ToolError && error.code === 'file_unwritable',
+  );
+  assert.ok(!existsSync(path.join(directory, `${'e'.repeat(64)}.sha256`)));
+});
