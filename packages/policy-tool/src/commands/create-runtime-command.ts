@@ -58,8 +58,8 @@ function createOptions(to: Command): Command {
     .option('--rpm-unsigned-metadata', 'it is enough if every package is signed with --rpm-key, and not the repository')
     .option(
       '--deb <source>',
-      "Debian packages: 'installed', 'installed:ROOT', a .deb file, a directory of them, or a repository " +
-        "'ADDRESS SUITE COMPONENT...' (repeatable)",
+      "Debian packages: 'installed', 'installed:ROOT', a .deb file, a directory of them, a repository " +
+        "'ADDRESS SUITE COMPONENT...', or a file of apt with such, .list or .sources (repeatable)",
       each,
     )
     .option('--deb-keyring <file>', 'OpenPGP keys that Debian repositories must be signed with (repeatable)', each)

@@ -226,6 +226,63 @@ test('a signed repository that is out of date is taken only if that is wanted', 
   assert.equal((await create(...args)).code, 0);
 });
 
+const LINES = (directory: string) => `# a comment
+deb-src file:${directory} stable main
+deb [arch=amd64 signed-by=${directory}/key.gpg] file:${directory} stable main # and another
+`;
+const PARAGRAPHS = (directory: string, signer: Signer) => `# Types: deb
+Enabled: no
+Types: deb
+URIs: file:/nowhere
+Suites: stable
+Components: main
+
+Types: deb deb-src
+# of the distribution
+URIs: file:${directory}
+Suites: stable
+Components: main
+Architectures: amd64
+Signed-By:
+${signer.publicKey.trim().replace(/^$/gm, '.').replace(/^/gm, ' ')}
+`;
+
+test('files of apt name repositories with their keys', async (t) => {
+  const signer = await makeSigner();
+  const { directory } = await makeRepository(t, signer);
+  const files = { 'x.list': LINES(directory), 'x.sources': PARAGRAPHS(directory, signer) };
+  writeFiles(directory, files);
+  for (const name of Object.keys(files)) {
+    const made = await runTool(['create', 'runtime', '--deb', path.join(directory, name)]);
+    assert.equal(made.code, 0, made.stderr);
+    assert.deepEqual({ ...policyOf(made).digests }, BOTH);
+    assert.doesNotMatch(made.stderr, /not checked/);
+  }
+  writeFileSync(path.join(directory, 'x.sources'), PARAGRAPHS(directory, await makeSigner()));
+  const refused = await runTool(['create', 'runtime', '--deb', path.join(directory, 'x.sources')]);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /by none of the keys/);
+});
+
+for (const [content, code, message] of [
+  ['deb-src http://h/ stable main', 1, /x\.sources names no repository of packages/],
+  ['Types: deb\nURIs: http://h/\nSuites: stable', 2, /a repository is given as/],
+  ['Types: deb\nURIs: http://h/\nSuites: stable\nComponents: x\nSigned-By: 0123ABCD', 2, /0123ABCD of --deb names no/],
+  [
+    'Types: deb\nURIs: http://h/\nSuites: x/\nSigned-By: -----BEGIN PGP PUBLIC KEY BLOCK-----',
+    1,
+    /The key in .*x\.sources has no OpenPGP key/,
+  ],
+] as const) {
+  test(`a file of apt is refused with its name: ${JSON.stringify(content)}`, async (t) => {
+    const file = path.join(folder(t), 'x.sources');
+    writeFileSync(file, content);
+    const refused = await runTool(['create', 'runtime', '--deb', file]);
+    assert.equal(refused.code, code);
+    assert.match(refused.stderr, message);
+  });
+}
+
 for (const [what, damage, message] of [
   ['an index', 'dists/stable/main/binary-amd64/Packages.gz', /Packages\.gz has the SHA-256 .*, Release says/],
   ['a package', 'pool/other.deb', /Its SHA-256 is/],

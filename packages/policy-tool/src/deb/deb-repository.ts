@@ -16,10 +16,10 @@ export type DebRepository = {
   /** A suite such as `bookworm`, or a path that ends with `/` in a repository without suites. */
   readonly suite: string;
   readonly components: readonly string[];
-  /** Option `arch`: those to take instead of this machine's. */
+  /** Those to take instead of this machine's. */
   readonly architectures?: readonly string[];
-  /** Option `signed-by`: files with the keys to believe instead of all others. */
-  readonly signedBy?: readonly string[];
+  /** The keys to believe instead of all others: in files, or in the file called `in` that names the repository. */
+  readonly signedBy?: { readonly files: readonly string[] } | { readonly armoredKey: string; readonly in: string };
 };
 
 export type DebRepositoryOptions = {

@@ -17,6 +17,7 @@ test('the forms of --deb are told apart', () => {
   assert.deepEqual(parseDebSource('installed'), { kind: 'installed', root: '/' });
   assert.deepEqual(parseDebSource('installed:/mnt/x'), { kind: 'installed', root: '/mnt/x' });
   assert.deepEqual(parseDebSource('a.deb'), { kind: 'path', path: 'a.deb' });
+  assert.deepEqual(parseDebSource('/etc/apt/sources.list'), { kind: 'sources', path: '/etc/apt/sources.list' });
   for (const line of ['deb http://h/debian bookworm main contrib', 'http://h/debian bookworm main contrib']) {
     assert.deepEqual(parseDebSource(line), {
       kind: 'repository',
@@ -34,7 +35,7 @@ test('the forms of --deb are told apart', () => {
       suite: 'bookworm',
       components: ['main'],
       architectures: ['amd64', 'arm64'],
-      signedBy: ['/k.gpg'],
+      signedBy: { files: ['/k.gpg'] },
     },
   });
   for (const text of [

@@ -4,13 +4,14 @@ import type { Log } from '@keylime/service/log';
 import type { Workshop } from '../digest-files.ts';
 import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
-import { readOpenPgpKeys } from '../open-pgp.ts';
+import { type OpenPgpKeys, parseOpenPgpKeys, readOpenPgpKeys } from '../open-pgp.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl } from '../repository-files.ts';
 import { reason, ToolError } from '../tool-error.ts';
 import type { DebPackage } from './deb-package.ts';
 import { addDebRepository, type DebRepository, type DebRepositoryOptions } from './deb-repository.ts';
 import { addInstalledPackages } from './dpkg-database.ts';
+import { parseRepository, readSourcesFile } from './sources-list.ts';
 
 export type DebOptions = {
   /** Files with OpenPGP keys. */
@@ -27,6 +28,7 @@ export type DebOptions = {
 export type DebSource =
   | { readonly kind: 'installed'; readonly root: string }
   | { readonly kind: 'repository'; readonly repository: DebRepository }
+  | { readonly kind: 'sources'; readonly path: string }
   | { readonly kind: 'path'; readonly path: string };
 
 const ARCHITECTURES: { readonly [node: string]: string } = {
@@ -41,39 +43,16 @@ const ARCHITECTURES: { readonly [node: string]: string } = {
 };
 
 /**
- * `installed` or `installed:ROOT`; a `.deb` file or a directory with such; or a line of a `sources.list` (sources.list(5)),
- * with or without `deb` in front. Of its options those that say less than ours count: `arch` and `signed-by`.
+ * `installed` or `installed:ROOT`; a `.deb` file or a directory with such; a file of apt with sources (`.list`, `.sources`);
+ * or a line of a `.list`.
  * @throws ToolError `usage`
  */
 export function parseDebSource(text: string): DebSource {
   if (text === 'installed') return { kind: 'installed', root: '/' };
   if (text.startsWith('installed:')) return { kind: 'installed', root: text.slice('installed:'.length) };
-  const [, options = '', rest = ''] = /^(?:deb\s+)?(?:\[([^\]]*)\]\s*)?(.*)$/s.exec(text.trim()) ?? [];
-  const [where = '', suite, ...components] = rest.split(/\s+/);
-  if (suite === undefined && !isUrl(where)) return { kind: 'path', path: text };
-  const isComplete = suite !== undefined && (suite.endsWith('/') ? components.length === 0 : components.length > 0);
-  if (!isComplete || !(isUrl(where) || where.startsWith('/') || where.startsWith('file:'))) {
-    throw new ToolError(
-      'usage',
-      `--deb ${JSON.stringify(text)}: a repository is given as 'ADDRESS SUITE COMPONENT...' or 'ADDRESS PATH/', ` +
-        'where the address is a URL or an absolute path',
-    );
-  }
-  const repository = { where: where.replace(/^file:(\/\/)?/, ''), suite, components, ...parseOptions(options) };
-  return { kind: 'repository', repository };
-}
-
-function parseOptions(text: string): Pick<DebRepository, 'architectures' | 'signedBy'> {
-  const option = (name: string) => new RegExp(`(?:^|\\s)${name}=(\\S+)`).exec(text)?.[1]?.split(',');
-  const [architectures, signedBy] = [option('arch'), option('signed-by')];
-  const unknown = signedBy?.find((key) => !key.startsWith('/'));
-  if (unknown !== undefined) {
-    throw new ToolError(
-      'usage',
-      `signed-by=${unknown} of --deb names no file: take it out, and give the key with --deb-keyring`,
-    );
-  }
-  return { ...(architectures && { architectures }), ...(signedBy && { signedBy }) };
+  if (/\.(list|sources)$/.test(text)) return { kind: 'sources', path: text };
+  const isLine = /\s/.test(text.trim()) || isUrl(text);
+  return isLine ? { kind: 'repository', repository: parseRepository(text) } : { kind: 'path', path: text };
 }
 
 /**
@@ -91,15 +70,9 @@ export async function addDebSources(
   const names = new Set(packages.flatMap((list) => list.split(',')).filter((name) => name !== ''));
   const keys = await readOpenPgpKeys(keyrings);
   const missing = new Set(names);
+  const options = { keys, architecture, names, maxWorkers, acceptExpired };
   for (const source of texts.map(parseDebSource)) {
-    const found = await addDebSource(
-      source,
-      { keys, architecture, names, maxWorkers, acceptExpired },
-      workshop,
-      draft,
-      log,
-    );
-    for (const name of found) missing.delete(name);
+    for (const name of await addDebSource(source, options, workshop, draft, log)) missing.delete(name);
   }
   if (missing.size > 0) {
     throw new ToolError('not_found', `${texts.join(' and ')} has no package ${[...missing].join(', ')}`);
@@ -111,7 +84,7 @@ type SourceOptions = Omit<DebRepositoryOptions, 'architectures'> & { readonly ar
 /** Returns the names of the packages that were taken. */
 async function addDebSource(
   source: DebSource,
-  { architecture, ...options }: SourceOptions,
+  options: SourceOptions,
   workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
@@ -121,15 +94,35 @@ async function addDebSource(
       return await addInstalledPackages(source.root, options.names, workshop, draft, log);
     case 'path':
       return await addDebFiles(source.path, options.names, workshop, draft);
-    case 'repository': {
-      const { repository } = source;
-      const { signedBy, architectures = [ARCHITECTURES[process.arch] ?? process.arch] } = repository;
-      const keys = signedBy === undefined ? options.keys : await readOpenPgpKeys(signedBy);
-      const wanted = architecture === undefined ? architectures : [architecture];
-      return await addDebRepository(repository, { ...options, keys, architectures: wanted }, workshop, draft, log);
+    case 'repository':
+      return await addRepository(source.repository, options, workshop, draft, log);
+    case 'sources': {
+      const found: string[] = [];
+      for (const repository of await readSourcesFile(source.path)) {
+        found.push(...(await addRepository(repository, options, workshop, draft, log)));
+      }
+      return found;
     }
   }
 }
+
+async function addRepository(
+  repository: DebRepository,
+  { architecture, ...options }: SourceOptions,
+  workshop: Workshop,
+  draft: PolicyDraft,
+  log: Log,
+): Promise<readonly string[]> {
+  const { signedBy, architectures = [ARCHITECTURES[process.arch] ?? process.arch] } = repository;
+  const keys = signedBy === undefined ? options.keys : await readSigners(signedBy);
+  const wanted = architecture === undefined ? architectures : [architecture];
+  return await addDebRepository(repository, { ...options, keys, architectures: wanted }, workshop, draft, log);
+}
+
+const readSigners = (signedBy: NonNullable<DebRepository['signedBy']>): Promise<OpenPgpKeys> =>
+  'files' in signedBy
+    ? readOpenPgpKeys(signedBy.files)
+    : parseOpenPgpKeys(Buffer.from(signedBy.armoredKey), `The key in ${signedBy.in}`);
 
 async function addDebFiles(
   place: string,
