@@ -45,8 +45,9 @@ async function create(
 }
 
 test('without a source the policy is empty, in the members and separators of the existing tool', async (t) => {
-  const { code, stdout } = await create(t, {});
+  const { code, stdout, stderr } = await create(t, {});
   assert.equal(code, 0);
+  assert.match(stderr, /WARNING - The policy allows nothing: no source was given/);
   assert.equal(
     stdout,
     `{${META}, "release": 0, "digests": {}, "excludes": [], "keyrings": {}, "ima": {"ignored_keyrings": [], "log_hash_alg": "sha1", "dm_policy": null}, "ima-buf": {}, "verification-keys": ""}`,

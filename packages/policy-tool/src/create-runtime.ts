@@ -15,7 +15,15 @@ import { readMeasurementList } from './measurement-list.ts';
 import { addOciImage } from './oci/oci-image.ts';
 import { readOpenPgpKeys } from './open-pgp.ts';
 import { importAllowlist, importExcludeList } from './plain-lists.ts';
-import { addFile, addKeys, emptyDraft, legacyAllowlist, type PolicyDraft, policyText } from './policy-draft.ts';
+import {
+  addFile,
+  addKeys,
+  allowsNothing,
+  emptyDraft,
+  legacyAllowlist,
+  type PolicyDraft,
+  policyText,
+} from './policy-draft.ts';
 import type { Progress } from './progress.ts';
 import { digestRamdisks } from './ramdisks.ts';
 import { digestRootFileSystem } from './root-file-system.ts';
@@ -110,6 +118,7 @@ export async function createRuntimePolicy(options: CreateOptions, environment: C
     await pool.close();
   }
   skipped.report(log, options.failOnSkip ?? false);
+  if (allowsNothing(draft)) log.warn('The policy allows nothing: no source was given that says what is right');
   return options.showLegacyAllowlist ? legacyAllowlist(draft) : policyText(draft, now(), log);
 }
 

@@ -67,6 +67,10 @@ export function addKeys(draft: PolicyDraft, keys: Keyring): void {
   for (const [keyId, key] of keys) draft.keys.set(keyId, key);
 }
 
+/** Whether every entry of every list will fail. */
+export const allowsNothing = ({ digests, keyrings, buffers, keys, verificationKeys, excludes }: PolicyDraft): boolean =>
+  digests.size + keyrings.size + buffers.size + keys.size + excludes.length === 0 && verificationKeys === '';
+
 /**
  * The policy as the existing tools write it: one line, members in their order, lists sorted; `packages` comes last, if
  * there are any. What is written decodes.
