@@ -46,12 +46,6 @@ test('every entry that would be refused is told, with what is known about it', a
   assert.equal(summary, '4 entries, 0 violations, 3 failures');
 });
 
-test('an entry whose message names it is named once', async (t) => {
-  const { code, stdout } = await check(t, `${BOOT}garbage\n`);
-  assert.equal(code, 1);
-  assert.match(stdout, /^Entry 1 cannot be read/);
-});
-
 test('files are judged by the signing keys of the enrolment where it names some', async (t) => {
   const signer = signingFixture('secp256k1');
   const hex = sha256('/opt/signed');

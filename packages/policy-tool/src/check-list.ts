@@ -121,8 +121,7 @@ export function failureLine({ index, message, context }: CheckFailure): string {
       typeof keyId === 'string' ? ` by key ${keyId}` : typeof serial === 'string' ? ` by certificate ${serial}` : '';
     more.push(`signature${by}: ${signature.replaceAll('_', ' ')}`);
   }
-  const where = index === undefined || message.startsWith(`Entry ${index} `) ? '' : `entry ${index}: `;
-  return `${where}${message}${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
+  return `${index === undefined ? '' : `entry ${index}: `}${message}${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
 }
 
 const andMore = (count: Json | undefined): string => (typeof count === 'number' ? ` and ${count} more` : '');
