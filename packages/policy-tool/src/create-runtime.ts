@@ -14,6 +14,7 @@ import { importMeasurementList } from './measured-files.ts';
 import { readMeasurementList } from './measurement-list.ts';
 import { addOciImage } from './oci/oci-image.ts';
 import { readOpenPgpKeys } from './open-pgp.ts';
+import { packageNames } from './package-names.ts';
 import { importAllowlist, importExcludeList } from './plain-lists.ts';
 import {
   addFile,
@@ -53,6 +54,7 @@ export type CreateOptions = {
   readonly remoteRpmRepo?: string;
   readonly rpmKey?: readonly string[];
   readonly rpmUnsignedMetadata?: boolean;
+  readonly rpmPackage?: readonly string[];
   readonly maxWorkers: number;
   readonly deb?: readonly string[];
   readonly debKeyring?: readonly string[];
@@ -143,11 +145,13 @@ async function addSystems(options: CreateOptions, workshop: Workshop, draft: Pol
   if (unsignedMetadata && rpmKey.length === 0) {
     throw new ToolError('usage', '--rpm-unsigned-metadata needs --rpm-key: the key that packages must be signed with');
   }
+  const rpms = packageNames(options.rpmPackage);
   const trust = { keys: await readOpenPgpKeys(rpmKey), unsignedMetadata };
-  if (localRpmRepo !== undefined) await addLocalRepository(localRpmRepo, trust, workshop, draft, log);
+  if (localRpmRepo !== undefined) await addLocalRepository(localRpmRepo, trust, rpms, workshop, draft, log);
   if (remoteRpmRepo !== undefined) {
-    await addRemoteRepository(remoteRpmRepo, trust, options.maxWorkers, workshop, draft, log);
+    await addRemoteRepository(remoteRpmRepo, trust, rpms, options.maxWorkers, workshop, draft, log);
   }
+  rpms.requireAll([localRpmRepo, remoteRpmRepo].filter((one) => one !== undefined).join(' and '));
   if (deb) {
     const {
       debKeyring: keyrings = [],

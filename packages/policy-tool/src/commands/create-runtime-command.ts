@@ -55,6 +55,7 @@ function createOptions(to: Command): Command {
     .option('--local-rpm-repo <directory>', 'RPM repository in a directory')
     .option('--remote-rpm-repo <url>', 'RPM repository on a server')
     .option('--rpm-key <file>', 'OpenPGP key that the RPM repository must be signed with (repeatable)', each)
+    .option('--rpm-package <names>', 'only these RPM packages, separated by commas (repeatable)', each)
     .option('--rpm-unsigned-metadata', 'it is enough if every package is signed with --rpm-key, and not the repository')
     .option(
       '--deb <source>',
@@ -64,7 +65,7 @@ function createOptions(to: Command): Command {
     )
     .option('--deb-keyring <file>', 'OpenPGP keys that Debian repositories must be signed with (repeatable)', each)
     .option('--deb-arch <architecture>', "Debian's name of the architecture (default: this machine's)")
-    .option('--deb-package <names>', 'only these packages, separated by commas (repeatable)', each)
+    .option('--deb-package <names>', 'only these Debian packages, separated by commas (repeatable)', each)
     .option('--deb-accept-expired', 'take signed Debian repositories that are out of date, such as snapshots')
     .option(
       '--oci <image>',

@@ -3,6 +3,7 @@ import type { Log } from '@keylime/service/log';
 import { decompressed } from '../archive/compression.ts';
 import type { Workshop } from '../digest-files.ts';
 import { type OpenPgpKeys, verifyClearSigned, verifyDetached } from '../open-pgp.ts';
+import type { PackageNames } from '../package-names.ts';
 import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository, type RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
@@ -25,17 +26,16 @@ export type DebRepository = {
 export type DebRepositoryOptions = {
   readonly keys: OpenPgpKeys;
   readonly architectures: readonly string[];
-  /** None means all. */
-  readonly names: ReadonlySet<string>;
+  readonly names: PackageNames;
   readonly maxWorkers: number;
   /** Take a repository that no longer says of itself that it is up to date, such as a snapshot. */
   readonly acceptExpired: boolean;
 };
 
-type IndexedPackage = { readonly name: string; readonly file: string; readonly sha256: string };
+type IndexedPackage = { readonly file: string; readonly sha256: string };
 
 /**
- * Adds the files of packages of a Debian repository, and returns the names of these. The chain is: signature of `Release`, SHA-256 of the index in it,
+ * Adds the files of packages of a Debian repository. The chain is: signature of `Release`, SHA-256 of the index in it,
  * SHA-256 of each package in the index. Without keys the first link is missing, and that is said. A package of that SHA-256
  * which was read before is not fetched again.
  * @throws ToolError
@@ -46,7 +46,7 @@ export async function addDebRepository(
   { algorithm, pool, packages: cache, progress, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
-): Promise<readonly string[]> {
+): Promise<void> {
   const files = openRepository(repository.where);
   const release = await readRelease(files, repository, options, now, log);
   const packages: IndexedPackage[] = [];
@@ -68,7 +68,6 @@ export async function addDebRepository(
     const deb = read.get(one);
     if (deb !== undefined) addDeb(deb, draft);
   }
-  return packages.map(({ name }) => name);
 }
 
 const suiteFolder = ({ suite }: DebRepository): string =>
@@ -196,14 +195,14 @@ async function readIndex(
   throw new ToolError('repository_invalid', `There is no index of packages ${where}Packages that Release names`);
 }
 
-function* indexedPackages(index: string, names: ReadonlySet<string>): Generator<IndexedPackage> {
+function* indexedPackages(index: string, names: PackageNames): Generator<IndexedPackage> {
   for (const fields of paragraphs(index)) {
     const [name, file, sha256] = [fields.get('package') ?? '', fields.get('filename'), fields.get('sha256')];
-    if (names.size > 0 && !names.has(name)) continue;
+    if (!names.wants(name)) continue;
     if (file === undefined || sha256 === undefined || !/^[0-9a-f]{64}$/.test(sha256)) {
       throw new ToolError('repository_invalid', `The index says no file or no SHA-256 for package ${name}`);
     }
-    yield { name, file: file.replace(/^\.\//, ''), sha256 };
+    yield { file: file.replace(/^\.\//, ''), sha256 };
   }
 }
 

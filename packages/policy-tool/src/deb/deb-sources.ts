@@ -5,6 +5,7 @@ import type { Workshop } from '../digest-files.ts';
 import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
 import { type OpenPgpKeys, parseOpenPgpKeys, readOpenPgpKeys } from '../open-pgp.ts';
+import { type PackageNames, packageNames } from '../package-names.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl } from '../repository-files.ts';
 import { reason, ToolError } from '../tool-error.ts';
@@ -67,28 +68,22 @@ export async function addDebSources(
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
-  const names = new Set(packages.flatMap((list) => list.split(',')).filter((name) => name !== ''));
+  const names = packageNames(packages);
   const keys = await readOpenPgpKeys(keyrings);
-  const missing = new Set(names);
   const options = { keys, architecture, names, maxWorkers, acceptExpired };
-  for (const source of texts.map(parseDebSource)) {
-    for (const name of await addDebSource(source, options, workshop, draft, log)) missing.delete(name);
-  }
-  if (missing.size > 0) {
-    throw new ToolError('not_found', `${texts.join(' and ')} has no package ${[...missing].join(', ')}`);
-  }
+  for (const source of texts.map(parseDebSource)) await addDebSource(source, options, workshop, draft, log);
+  names.requireAll(texts.join(' and '));
 }
 
 type SourceOptions = Omit<DebRepositoryOptions, 'architectures'> & { readonly architecture: string | undefined };
 
-/** Returns the names of the packages that were taken. */
 async function addDebSource(
   source: DebSource,
   options: SourceOptions,
   workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
-): Promise<Iterable<string>> {
+): Promise<void> {
   switch (source.kind) {
     case 'installed':
       return await addInstalledPackages(source.root, options.names, workshop, draft, log);
@@ -96,13 +91,10 @@ async function addDebSource(
       return await addDebFiles(source.path, options.names, workshop, draft);
     case 'repository':
       return await addRepository(source.repository, options, workshop, draft, log);
-    case 'sources': {
-      const found: string[] = [];
+    case 'sources':
       for (const repository of await readSourcesFile(source.path)) {
-        found.push(...(await addRepository(repository, options, workshop, draft, log)));
+        await addRepository(repository, options, workshop, draft, log);
       }
-      return found;
-    }
   }
 }
 
@@ -112,11 +104,11 @@ async function addRepository(
   workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
-): Promise<readonly string[]> {
+): Promise<void> {
   const { signedBy, architectures = [ARCHITECTURES[process.arch] ?? process.arch] } = repository;
   const keys = signedBy === undefined ? options.keys : await readSigners(signedBy);
   const wanted = architecture === undefined ? architectures : [architecture];
-  return await addDebRepository(repository, { ...options, keys, architectures: wanted }, workshop, draft, log);
+  await addDebRepository(repository, { ...options, keys, architectures: wanted }, workshop, draft, log);
 }
 
 const readSigners = (signedBy: NonNullable<DebRepository['signedBy']>): Promise<OpenPgpKeys> =>
@@ -124,12 +116,7 @@ const readSigners = (signedBy: NonNullable<DebRepository['signedBy']>): Promise<
     ? readOpenPgpKeys(signedBy.files)
     : parseOpenPgpKeys(Buffer.from(signedBy.armoredKey), `The key in ${signedBy.in}`);
 
-async function addDebFiles(
-  place: string,
-  names: ReadonlySet<string>,
-  workshop: Workshop,
-  draft: PolicyDraft,
-): Promise<readonly string[]> {
+async function addDebFiles(place: string, names: PackageNames, workshop: Workshop, draft: PolicyDraft): Promise<void> {
   const files = debFiles(place);
   const { progress } = workshop;
   progress.start(`Reading packages of ${place}`, files.length);
@@ -139,11 +126,10 @@ async function addDebFiles(
     read.set(file, await readFileOnce(file, workshop));
     progress.advance();
   });
-  const wanted = files
-    .flatMap((file) => read.get(file) ?? [])
-    .filter(({ name }) => names.size === 0 || names.has(name));
-  for (const deb of wanted) addDeb(deb, draft);
-  return wanted.map(({ name }) => name);
+  for (const file of files) {
+    const deb = read.get(file);
+    if (deb !== undefined && names.wants(deb.name)) addDeb(deb, draft);
+  }
 }
 
 /** A package in a file, which is not read again while the file is the same. */

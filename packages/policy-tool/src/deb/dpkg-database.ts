@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { Log } from '@keylime/service/log';
 import { type Candidate, digestFiles, type Workshop } from '../digest-files.ts';
 import { stampOf, systemPath } from '../file-digest.ts';
+import type { PackageNames } from '../package-names.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { realDirectory } from '../root-file-system.ts';
 import { resolveParents } from '../rooted-path.ts';
@@ -20,28 +21,23 @@ type InstalledFile = {
 const DATABASE = 'var/lib/dpkg';
 
 /**
- * Adds the files of the packages that are installed below a root, digested as they are on disk, and returns the names of
- * these packages. What dpkg says of them is
+ * Adds the files of the packages that are installed below a root, digested as they are on disk. What dpkg says of them is
  * MD5, too weak to allow anything: it only has to agree. A file that does not agree is left out, unless it is a
  * configuration file, which its administrator may have changed.
  * @throws ToolError `not_found`, `file_unreadable`
  */
 export async function addInstalledPackages(
   directory: string,
-  names: ReadonlySet<string>,
+  names: PackageNames,
   workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
-): Promise<ReadonlySet<string>> {
+): Promise<void> {
   const { skipped, progress } = workshop;
   const root = realDirectory(directory);
   const prefix = root === '/' ? '' : root;
   const files = new Map<string, InstalledFile>();
-  const packages = new Set<string>();
-  for (const { name, ...file } of installedFiles(root, names)) {
-    packages.add(name);
-    if (!files.has(file.path)) files.set(file.path, file);
-  }
+  for (const file of installedFiles(root, names)) if (!files.has(file.path)) files.set(file.path, file);
 
   const links = new Map<string, string | undefined>();
   const readLink = (link: string): string | undefined => {
@@ -79,20 +75,16 @@ export async function addInstalledPackages(
     addFile(draft, name, hex, file?.label);
   }
   if (changedConffiles > 0) log.info(`${changedConffiles} configuration files differ from those of their packages`);
-  return packages;
 }
 
 /** Files of packages in state `installed`, those that one package gave another name (diversions) under that. */
-function* installedFiles(
-  root: string,
-  names: ReadonlySet<string>,
-): Generator<InstalledFile & { readonly name: string }> {
+function* installedFiles(root: string, names: PackageNames): Generator<InstalledFile> {
   const diversions = readDiversions(databaseFile(root, 'diversions'));
   const status = databaseFile(root, 'status');
   if (status === undefined) throw new ToolError('not_found', `There is no ${path.join(root, DATABASE, 'status')}`);
   for (const fields of paragraphs(status)) {
     const name = fields.get('package') ?? '';
-    if (!fields.get('status')?.endsWith(' installed') || (names.size > 0 && !names.has(name))) continue;
+    if (!fields.get('status')?.endsWith(' installed') || !names.wants(name)) continue;
     if (!/^[a-z0-9][a-z0-9+.-]*$/.test(name)) continue;
     const architecture = fields.get('architecture') ?? '';
     const info = (suffix: string) =>
@@ -107,7 +99,7 @@ function* installedFiles(
       const diversion = diversions.get(file);
       const place = diversion === undefined || diversion.by === name ? file : diversion.to;
       const md5 = conffiles.get(file) ?? sums.get(file);
-      yield { name, path: place, label, isConffile: conffiles.has(file), ...(md5 !== undefined && { md5 }) };
+      yield { path: place, label, isConffile: conffiles.has(file), ...(md5 !== undefined && { md5 }) };
     }
   }
 }

@@ -5,6 +5,7 @@ import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
 import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
+import type { PackageNames } from '../package-names.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository } from '../repository-files.ts';
 import { realDirectory } from '../root-file-system.ts';
@@ -31,6 +32,7 @@ const OPEN_FILES = 8;
 export async function addLocalRepository(
   directory: string,
   trust: RpmTrust,
+  packages: PackageNames,
   workshop: Workshop,
   draft: PolicyDraft,
   log: Log,
@@ -52,7 +54,7 @@ export async function addLocalRepository(
     const known = listed.get(name);
     if (known === undefined && trust.keys.length > 0 && !trust.unsignedMetadata) {
       skipped.failed('packages that the signed metadata do not name', name);
-    } else {
+    } else if (known === undefined || packages.wants(known.name)) {
       if (known !== undefined) {
         const actual = await sumOnce(file, known.algorithm, workshop);
         if (actual !== known.checksum) {
@@ -70,7 +72,7 @@ export async function addLocalRepository(
   });
   for (const name of names) {
     const header = headers.get(name);
-    if (header !== undefined) addRpm(header, draft, skipped);
+    if (header !== undefined && packages.wants(header.name)) addRpm(header, draft, skipped);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
+import type { PackageNames } from '../package-names.ts';
 import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl, openRepository, type RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
@@ -24,6 +25,7 @@ import { type RpmHeader, readRpmHeader } from './rpm-header.ts';
 export async function addRemoteRepository(
   url: string,
   trust: RpmTrust,
+  names: PackageNames,
   maxWorkers: number,
   { progress, skipped, now }: Workshop,
   draft: PolicyDraft,
@@ -34,7 +36,7 @@ export async function addRemoteRepository(
   const repomd = await readRepomd(files, trust, now, log);
 
   progress.start(`Reading metadata of ${url}`);
-  const listed = trust.unsignedMetadata ? undefined : await packageFiles(files, repomd);
+  const listed = trust.unsignedMetadata ? undefined : await packageFiles(files, repomd, names);
   if (listed !== undefined) {
     for await (const file of listed) {
       progress.advance();
@@ -43,7 +45,7 @@ export async function addRemoteRepository(
     return;
   }
   const packages: RepositoryPackage[] = [];
-  for await (const one of repositoryPackages(files, repomd)) packages.push(one);
+  for await (const one of repositoryPackages(files, repomd)) if (names.wants(one.name)) packages.push(one);
   progress.start(`Reading headers of ${url}`, packages.length);
   const headers = new Map<RepositoryPackage, RpmHeader>();
   await forEachLimited(packages, maxWorkers, async (one) => {
@@ -52,7 +54,7 @@ export async function addRemoteRepository(
   });
   for (const one of packages) {
     const header = headers.get(one);
-    if (header !== undefined) addRpm(header, draft, skipped);
+    if (header !== undefined && names.wants(header.name)) addRpm(header, draft, skipped);
   }
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Log } from '@keylime/service/log';
 import { decompressed } from '../archive/compression.ts';
 import { type OpenPgpKeys, parseOpenPgpKeys, verifyDetached } from '../open-pgp.ts';
+import type { PackageNames } from '../package-names.ts';
 import type { RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
 import type { RpmHeader } from './rpm-header.ts';
@@ -131,18 +132,21 @@ export async function* repositoryPackages(files: RepositoryFiles, repomd: Repomd
   }
 }
 
-/** Files with digests as the metadata have them; `undefined` if the repository has no such metadata. */
+/** Files of packages with digests as the metadata have them; `undefined` if the repository has no such metadata. */
 export async function packageFiles(
   files: RepositoryFiles,
   repomd: Repomd,
+  names: PackageNames,
 ): Promise<AsyncGenerator<PackageFile> | undefined> {
   const list = repomd.get('filelists-ext');
-  return list && filesIn(await metadata(files, list));
+  return list && filesIn(await metadata(files, list), names);
 }
 
-async function* filesIn(source: AsyncIterable<Uint8Array>): AsyncGenerator<PackageFile> {
+async function* filesIn(source: AsyncIterable<Uint8Array>, names: PackageNames): AsyncGenerator<PackageFile> {
   for await (const element of xmlElements(source, 'package')) {
-    const label = `${element.attributes.get('name') ?? ''} ${versionOf(element)}`;
+    const packageName = element.attributes.get('name') ?? '';
+    if (!names.wants(packageName)) continue;
+    const label = `${packageName} ${versionOf(element)}`;
     for (const { name, attributes, text } of element.children) {
       const hex = attributes.get('hash');
       if (name === 'file' && hex !== undefined) yield { path: text, hex, label };

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { serveFiles } from '../http-server.fixture.ts';
@@ -152,6 +152,25 @@ test('where the metadata need not be signed, every package must be', async (t) =
   const { code, stderr } = await local(directory, '--rpm-unsigned-metadata');
   assert.equal(code, 2);
   assert.match(stderr, /needs --rpm-key/);
+});
+
+test('packages that are asked for by name are taken alone, and must be there', async (t) => {
+  for (const digests of [false, true]) {
+    const directory = await makeRepository(t, { digests });
+    const { url, requests } = await serveFiles(t, directory);
+    for (const run of [local.bind(null, directory), remote.bind(null, url)]) {
+      const made = await run('--rpm-package', 'other');
+      assert.equal(made.code, 0, made.stderr);
+      assert.deepEqual(Object.keys(policyOf(made).digests), ['/usr/bin/other']);
+      await refused(run('--rpm-package', 'other,nothing'), /has no package nothing\n/);
+    }
+    assert.ok(!requests.some((request) => request.url.endsWith('hello.rpm')));
+  }
+  // A package that the metadata do not name says its name itself.
+  const directory = await makeRepository(t);
+  const listed = path.join(directory, 'Packages/hello.rpm');
+  renameSync(listed, path.join(directory, 'Packages/unlisted.rpm'));
+  assert.deepEqual(Object.keys(policyOf(await local(directory, '--rpm-package', 'other')).digests), ['/usr/bin/other']);
 });
 
 test('the checksum of a package in a directory is not worked out again while the file is the same', async (t) => {
