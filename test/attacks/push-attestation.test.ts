@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, type TestContext, test } from 'node:test';
-import { type CollectedEvidence, collectedAttributes } from '@keylime/api/push-evidence';
+import { resourceRequest } from '@keylime/api/push-document';
+import { type CollectedEvidence, collectedAttributes, NOTHING_COLLECTED } from '@keylime/api/push-evidence';
 import { parseQuote } from '@keylime/tpm/quote';
 import { quotePcrs } from '@keylime/tpm/quote-device';
 import {
@@ -181,6 +182,11 @@ test('[MUST] one evidence for each challenge: a repetition changes nothing, othe
   await machine.verdict();
   const late = await submit(machine, asked, await machine.evidence(asked));
   assert.deepEqual(refusalOf(late).slice(0, 2), [403, 'evidence_immutable']);
+  // Nor can what was taken become evidence that could not be collected.
+  const report = await machine.send('PATCH', numberIn(asked), undefined, {
+    json: resourceRequest('error', NOTHING_COLLECTED),
+  });
+  assert.deepEqual(refusalOf(report).slice(0, 2), [403, 'evidence_immutable']);
   assert.equal((await verifier.status('twice')).attestation_count, 1);
 });
 

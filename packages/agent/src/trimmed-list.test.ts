@@ -3,7 +3,7 @@ import { appendFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { openLog } from '@keylime/service/log';
 import { positionFile } from './list-position.ts';
 import { openMeasurementList } from './measurement-list.ts';
@@ -23,7 +23,8 @@ function kernel(text: string) {
   const path = join(folder, `ascii-${files++}`);
   writeFileSync(path, text);
   writeFileSync(`${path}_staged`, '');
-  const log = openLog({ name: 'test', level: 'info', destination: { write: (line) => assert.fail(line) } });
+  const said: string[] = [];
+  const log = openLog({ name: 'test', level: 'info', destination: { write: (line) => void said.push(line) } });
   const open = (bootId: string) =>
     openMeasurementList(path, positionFile(`${path}.json`, bootId, log), (cause) => assert.fail(String(cause)));
   let list = open('this boot');
@@ -33,6 +34,7 @@ function kernel(text: string) {
       list = open(bootId);
     },
     path,
+    said,
     position: `${path}.json`,
     replace: (text: string) => writeFileSync(path, text),
     measure: (more: string) => appendFileSync(path, more),
@@ -152,11 +154,47 @@ test('what was kept counts for its boot only, and a list that begins with a boot
   assert.match(readFileSync(position, 'utf8'), /"the next boot","nextEntry":2/);
 });
 
+test('[MUST] a line that ends like the last one that was read is not taken for it', async () => {
+  const { replace, read } = kernel(entries(0, 1));
+  await read(0);
+  const named = `10 ${'2'.repeat(40)} ima-ng sha256:${'ab'.repeat(32)} /tmp/${entry(0)}`;
+  replace(named + entry(2));
+  assert.deepEqual(await read(0), [1, named + entry(2)]);
+});
+
+test('what is kept is damaged: that is said, and no numbers are made of it', async () => {
+  const tail = Buffer.from(entries(4, 5)).toString('base64');
+  for (const damage of [
+    'no JSON',
+    '[]',
+    JSON.stringify({ bootId: 'this boot', nextEntry: -1, tail }),
+    JSON.stringify({ bootId: 'this boot', nextEntry: 2 ** 60, tail }),
+    JSON.stringify({ bootId: 'this boot', nextEntry: '5', tail }),
+    JSON.stringify({ bootId: 'this boot', nextEntry: 5, tail: '?' }),
+    JSON.stringify({ bootId: 'this boot', nextEntry: 5 }),
+  ]) {
+    const { trim, position, said, read } = kernel(entries(0, 5));
+    writeFileSync(position, damage);
+    trim(2);
+    await assert.rejects(read(0), { code: 'list_position_unknown' }, damage);
+    assert.match(said.join(''), /position in the measurement list is damaged/, damage);
+  }
+});
+
+test('what is kept says that fewer entries were read than are in front of its end: no numbers are made of it', async () => {
+  const { trim, position, read } = kernel(entries(0, 5));
+  const tail = Buffer.from(entries(4, 5)).toString('base64');
+  writeFileSync(position, JSON.stringify({ bootId: 'this boot', nextEntry: 1, tail }));
+  trim(2);
+  await assert.rejects(read(0), { code: 'list_position_unknown' });
+});
+
 test('of long lists the end is enough to go by, and of lines that are longer than that, too', async () => {
   const long = `10 ${'1'.repeat(40)} ima-ng sha256:${'ab'.repeat(32)} /${'long'.repeat(5000)}\n`;
   for (const last of [entries(2000, 2001), long]) {
     const { trim, restart, measure, read, position } = kernel(entries(0, 2000) + last);
     await read(0);
+    assert.ok(readFileSync(position).length < 40_000);
     restart();
     trim(1990);
     measure(entries(2001, 2003));
@@ -164,14 +202,11 @@ test('of long lists the end is enough to go by, and of lines that are longer tha
     trim(12);
     restart();
     assert.deepEqual(await read(0), [2002, entries(2002, 2003)]);
-    assert.ok(readFileSync(position).length < 40_000);
   }
 });
 
-test('[MUST] a list that is staged all the time is given up and said, and read again when that ends', {
-  timeout: 30_000,
-}, async () => {
-  const { path, count } = kernel(entries(0, 5));
+/** Stages something over and over, until it is stopped. */
+function stageOnAndOn(path: string): () => Promise<void> {
   let [writes, stopped] = [0, false];
   const staging = (async () => {
     while (!stopped) {
@@ -180,10 +215,32 @@ test('[MUST] a list that is staged all the time is given up and said, and read a
       renameSync(`${path}_new`, `${path}_staged`);
       await nextTurn();
     }
+    writeFileSync(`${path}_staged`, '');
   })();
+  return () => {
+    stopped = true;
+    return staging;
+  };
+}
+
+test('[MUST] a list that is staged all the time is given up and said, and read again when that ends', {
+  timeout: 30_000,
+}, async () => {
+  const { path, count } = kernel(entries(0, 5));
+  const stop = stageOnAndOn(path);
   await assert.rejects(count(), { code: 'list_changing' });
-  stopped = true;
-  await staging;
-  writeFileSync(`${path}_staged`, '');
+  await stop();
   assert.equal(await count(), 5);
+});
+
+test('a list that is staged while it is read is read once more, until it stands still', {
+  timeout: 30_000,
+}, async () => {
+  const { path, count } = kernel(entries(0, 5));
+  const stop = stageOnAndOn(path);
+  const counted = count();
+  // Eight readings take half a second at least.
+  await sleep(150);
+  await stop();
+  assert.equal(await counted, 5);
 });

@@ -140,6 +140,12 @@ test('collected evidence fits, and so does the report that there is none', () =>
   assert.ok(parseBySchema(CollectedQuote, quote).ok);
   assert.ok(parseBySchema(CollectedImaLog, ima).ok);
   assert.equal(refused(CollectedQuote, { ...quote, data: { message: 'AA==' } }), '/data');
+  const items = (count: number, type = 'x'.repeat(64)) => ({
+    evidence_collected: Array.from({ length: count }, () => ({ evidence_class: 'log', evidence_type: type })),
+  });
+  assert.equal(refused(CollectedAttributes, items(16)), 'accepted');
+  assert.equal(refused(CollectedAttributes, items(17)), '/evidence_collected');
+  assert.equal(refused(CollectedAttributes, items(1, 'x'.repeat(65))), '/evidence_collected/0/evidence_type');
   for (const [member, most] of [
     ['message', 4096],
     ['signature', 4096],

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { DER, readElement, readElements } from '@keylime/core/der';
+import { oid, tlv } from '@keylime/identity/forge-certificate';
 import fc from 'fast-check';
 import { parseAppendedSignature, verifyAppendedSignature } from './appended-signature.ts';
 import { parseVerificationKey } from './public-key.ts';
@@ -76,5 +78,56 @@ test('no bytes make it fail in another way, and no change of a good one verifies
       verifyAppendedSignature(one, digestBy('sha256'), [keys.rsa.key]),
     );
     assert.equal(verified, false, `byte ${at}`);
+  }
+});
+
+/** The fields of a signer: version, sid, digestAlgorithm, signedAttrs, signatureAlgorithm, signature. */
+type SignerFields = readonly Buffer[];
+
+/** rsa-attributes.p7s with other parts. */
+function forge({
+  type = oid('1.2.840.113549.1.7.2'),
+  contentType = oid('1.2.840.113549.1.7.1'),
+  signer = (fields: SignerFields) => fields,
+  signerInfos = (one: Buffer): readonly Buffer[] => [tlv(DER.set, one)],
+} = {}): Buffer {
+  const contentOf = (bytes: Buffer) => readElement(bytes).content;
+  const partsOf = (content: Buffer) => readElements(content).map(({ bytes }) => bytes);
+  const [, content = Buffer.of()] = partsOf(contentOf(read('rsa-attributes.p7s')));
+  const [version, algorithms, , infos] = partsOf(contentOf(contentOf(content)));
+  assert.ok(version && algorithms && infos);
+  const changed = tlv(DER.sequence, ...signer(partsOf(contentOf(contentOf(infos)))));
+  const fields = [version, algorithms, tlv(DER.sequence, contentType), ...signerInfos(changed)];
+  return tlv(DER.sequence, type, tlv(0xa0, tlv(DER.sequence, ...fields)));
+}
+
+const changing = (at: number, field: (was: Buffer) => Buffer) => ({
+  signer: (fields: SignerFields) => fields.map((was, i) => (i === at ? field(was) : was)),
+});
+const [SID, DIGEST_ALGORITHM, ATTRIBUTES] = [1, 2, 3];
+const digestAttribute = tlv(
+  DER.sequence,
+  oid('1.2.840.113549.1.9.4'),
+  tlv(DER.set, tlv(DER.octetString, digestBy('sha256'))),
+);
+
+test('what is put together of the parts of a good one is as good, and with one part changed it is no signature', () => {
+  const whole = parseAppendedSignature(forge());
+  const [signer] = whole.ok ? whole.value.signers : [];
+  assert.ok(signer && verifyAppendedSignature(signer, digestBy('sha256'), [keys.rsa.key]));
+  const changes: Readonly<Record<string, Parameters<typeof forge>[0]>> = {
+    'of another type': { type: oid('1.2.840.113549.1.7.6') },
+    'about content of another type': { contentType: oid('1.2.840.113549.1.9.16.1.4') },
+    'by nobody': { signerInfos: () => [tlv(DER.set)] },
+    'without a set of signers': { signerInfos: () => [] },
+    'with two sets of signers': { signerInfos: (one) => [tlv(DER.set, one), tlv(DER.set, one)] },
+    'with two digests': changing(ATTRIBUTES, (was) => tlv(0xa0, digestAttribute, readElement(was).content)),
+    'with attributes but no digest': changing(ATTRIBUTES, () => tlv(0xa0)),
+    'with a field that no signer has': { signer: (fields) => [...fields, tlv(DER.octetString, Buffer.of(1))] },
+    'by a key id of three bytes': changing(SID, () => tlv(0x80, Buffer.of(1, 2, 3))),
+    'over a digest of MD5': changing(DIGEST_ALGORITHM, () => tlv(DER.sequence, oid('1.2.840.113549.2.5'))),
+  };
+  for (const [name, change] of Object.entries(changes)) {
+    assert.deepEqual(parseAppendedSignature(forge(change)), { ok: false, problem: 'pkcs7' }, name);
   }
 });

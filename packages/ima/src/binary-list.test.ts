@@ -81,6 +81,84 @@ test('lengths that no kernel writes are refused before they are used', () => {
   assert.throws(() => lines(unknown), /template .*imx-ng.* is unknown/);
 });
 
+/** The record of an ASCII line of any template but `ima`. */
+function recordOf(line: string): Buffer {
+  const parsed = parseImaLine(line);
+  assert.ok(parsed.ok, line);
+  const { pcr, template, templateHash, templateInput } = parsed.value;
+  return record(templateInput, { template, pcr, hash: Buffer.from(templateHash, 'hex') });
+}
+
+const u32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+};
+const sized = (data: Uint8Array): Buffer => Buffer.concat([u32(data.length), data]);
+
+function record(fields: Uint8Array, { template = 'ima-ng', pcr = 10, hash = Buffer.alloc(20, 0x11) } = {}): Buffer {
+  return Buffer.concat([u32(pcr), hash, sized(Buffer.from(template)), sized(fields)]);
+}
+
+test('records of all templates, with all fields and with none that may be empty, are the lines that they were made of', () => {
+  const head = `10 ${'11'.repeat(20)}`;
+  const name = '/opt/demo/hello';
+  for (const line of [
+    `${head} ima-sig sha256:${D} ${name} 030204`,
+    `${head} ima-ngv2 verity:sha256:${D} ${name}`,
+    `${head} ima-sigv2 ima:sha256:${D} ${name} `,
+    ` 8 ${'11'.repeat(20)} ima-buf sha256:${D} kernel_info 6b`,
+    `${head} ima-modsig sha256:${D} ${name} 030204 sha512:${D}${D} 3082`,
+    `${head} ima-modsig sha256:${D} ${name}   `,
+    `${head} evm-sig sha256:${D} ${name} 0502 security.ima|security.evm 0400000000000000 01020304 1000 4294967295 33188`,
+    `${head} evm-sig sha256:${D} boot_aggregate       `,
+    `${head} d-ng|n-ng|sig sha256:${D} ${name} 030204`,
+  ]) {
+    assert.deepEqual(lines(recordOf(line)), [line]);
+  }
+});
+
+const DIGEST_FIELD = Buffer.concat([Buffer.from('sha256:\0'), Buffer.from(D, 'hex')]);
+const NAME_FIELD = Buffer.from('/a\0');
+const fields = (...all: readonly Uint8Array[]): Buffer => Buffer.concat(all.map(sized));
+const evm = (uid: number, mode: number) =>
+  fields(
+    DIGEST_FIELD,
+    NAME_FIELD,
+    ...Array.from({ length: 4 }, () => Buffer.of()),
+    Buffer.alloc(uid),
+    u32(0),
+    Buffer.alloc(mode),
+  );
+
+test('a field that no kernel writes is refused, with what is wrong with it', () => {
+  const good = fields(DIGEST_FIELD, NAME_FIELD);
+  assert.equal(lines(record(good)).length, 1);
+  assert.equal(lines(record(evm(4, 2), { template: 'evm-sig' })).length, 1);
+  const cases: readonly (readonly [list: Buffer, problem: RegExp])[] = [
+    [record(Buffer.concat([good, Buffer.of(0)])), /template data ends at 90, its fields at 89/],
+    [record(fields(Buffer.from(D, 'hex'), NAME_FIELD)), /d-ng names no algorithm/],
+    [record(fields(Buffer.concat([Buffer.of(0), DIGEST_FIELD]), NAME_FIELD)), /d-ng names no algorithm/],
+    [record(fields(DIGEST_FIELD, Buffer.from('/a'))), /n-ng does not end with its only NUL/],
+    [record(fields(DIGEST_FIELD, Buffer.from('/a\0/b\0'))), /n-ng does not end with its only NUL/],
+    [record(evm(3, 2), { template: 'evm-sig' }), /iuid has 3 bytes/],
+    [record(evm(4, 4), { template: 'evm-sig' }), /imode has 4 bytes/],
+    // All the bytes are there: nothing but the bound refuses them.
+    [record(fields(DIGEST_FIELD, Buffer.alloc(2 ** 20 + 1, 'a'))), /is more than 1048576/],
+    [record(good, { template: 'a'.repeat(256) }), /length 256 is more than 255/],
+  ];
+  for (const [list, problem] of cases) {
+    assert.throws(
+      () => lines(list),
+      (error) => {
+        assert.ok(error instanceof DecodeError);
+        assert.match(error.message, problem);
+        return true;
+      },
+    );
+  }
+});
+
 test('no bytes make the decoder fail in another way', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 400 }), fc.nat(E1.length), (bytes, at) => {

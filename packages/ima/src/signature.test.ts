@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createHash, createPublicKey, generateKeyPairSync, privateEncrypt, publicDecrypt } from 'node:crypto';
+import { createHash, createPublicKey, generateKeyPairSync, privateEncrypt, publicDecrypt, sign } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseImaLine } from './entry.ts';
@@ -106,6 +106,20 @@ for (const [what, bytes, problem] of [
     assert.deepEqual(parseImaSignature(bytes), { ok: false, problem });
   });
 }
+
+test('an RSA signature is as long as its modulus: a zero in front is neither left out nor added', () => {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 1024 });
+  // One in 256 begins with a zero.
+  const [text = '', signature = Buffer.of()] =
+    Array.from({ length: 10_000 }, (_, i) => `file ${i}`)
+      .values()
+      .map((one) => [one, sign('sha256', Buffer.from(one), privateKey)] as const)
+      .find(([, bytes]) => bytes[0] === 0) ?? [];
+  const digest = createHash('sha256').update(text).digest();
+  assert.equal(verifyDigest(signature, 'sha256', digest, publicKey), true);
+  assert.equal(verifyDigest(signature.subarray(1), 'sha256', digest, publicKey), false);
+  assert.equal(verifyDigest(Buffer.concat([Buffer.of(0), signature]), 'sha256', digest, publicKey), false);
+});
 
 test('no bytes make the header throw', () => {
   fc.assert(fc.property(fc.uint8Array(), (bytes) => typeof parseImaSignature(bytes).ok === 'boolean'));
