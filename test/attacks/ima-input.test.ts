@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { digest } from '@keylime/core/digest';
+import { commonName, forgeCertificate, oid, tlv } from '@keylime/identity/forge-certificate';
 import { parseImaLine } from '@keylime/ima/entry';
 import { encodeUtf8 } from '@keylime/ima/list-text';
 import { type AttackedVerifier, GET_QUOTE, INVALID_QUOTE, startAttackedVerifier } from './verifier-harness.ts';
@@ -36,6 +37,12 @@ const spki = ({ publicKey }: { readonly publicKey: KeyObject }): Buffer =>
   publicKey.export({ format: 'der', type: 'spki' });
 const DSA_KEY = spki(generateKeyPairSync('dsa', { modulusLength: 1024, divisorLength: 160 }));
 const X25519_KEY = spki(generateKeyPairSync('x25519'));
+const EC_KEYS = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+/** A certificate of the point at infinity, which OpenSSL reads. */
+const NO_POINT = forgeCertificate({
+  ...{ subject: commonName('k'), issuer: commonName('k'), key: EC_KEYS.publicKey, signer: EC_KEYS.privateKey },
+  publicKeyInfo: tlv(0x30, tlv(0x30, oid('1.2.840.10045.2.1'), oid('1.2.840.10045.3.1.7')), tlv(0x03, Buffer.of(0, 0))),
+});
 const bufferDigest = (bytes: Buffer): string => `sha256:${digest('sha256', bytes).toString('hex')}`;
 
 const H = '1'.repeat(40);
@@ -77,6 +84,7 @@ const lines: readonly (readonly [what: string, line: string])[] = [
   ['a digest for what is appended that is none', `10 ${H} ima-modsig ${D} /a  sha256:zz 30\n`],
   ['a key of DSA', `10 ${H} ima-buf ${bufferDigest(DSA_KEY)} .ima ${DSA_KEY.toString('hex')}\n`],
   ['a key on Curve25519', `10 ${H} ima-buf ${bufferDigest(X25519_KEY)} .ima ${X25519_KEY.toString('hex')}\n`],
+  ['a key that is no point', `10 ${H} ima-buf ${bufferDigest(NO_POINT)} .ima ${NO_POINT.toString('hex')}\n`],
   ['a buffer of half a megabyte', `10 ${H} ima-buf ${D} name ${'00'.repeat(500_000)}\n`],
   [
     'a signature of metadata of half a megabyte',
@@ -114,7 +122,7 @@ test('keys of unknown kinds are refused as such, not by the hash of their line',
       what.startsWith('a key ') ? (await verifier.status(`input-${n}`)).last_event_id : [],
     ),
   );
-  assert.deepEqual(events.flat(), ['ima.invalid_key', 'ima.invalid_key']);
+  assert.deepEqual(events.flat(), ['ima.invalid_key', 'ima.invalid_key', 'ima.invalid_key']);
 });
 
 test('none of this was a fault of the service', () => {

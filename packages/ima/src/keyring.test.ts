@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
-import { commonName, extension, forgeCertificate } from '@keylime/identity/forge-certificate';
+import { commonName, extension, forgeCertificate, oid, tlv } from '@keylime/identity/forge-certificate';
 import { decodeKeyring, encodeKeyring, parseKeyring } from './keyring.ts';
 import { computedKeyId, parseMeasuredKey, parseVerificationKey } from './public-key.ts';
 
@@ -14,6 +14,10 @@ const EXAMPLE = {
 
 const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const ec = generateKeyPairSync('ec', { namedCurve: 'secp384r1' });
+
+/** SubjectPublicKeyInfo of a point that has no coordinates. */
+const infinityOn = (curve: string): Buffer =>
+  tlv(0x30, tlv(0x30, oid('1.2.840.10045.2.1'), oid(curve)), tlv(3, Buffer.of(0, 0)));
 
 /** A certificate that expired long ago, as keys in the field have. */
 function certificate(subjectKeyId?: string): Buffer {
@@ -98,6 +102,23 @@ test('keys of other kinds are refused by name', () => {
     ok: false,
     problem: { kind: 'key_unsupported', keyType: 'ec (secp224r1)' },
   });
+});
+
+test('[MUST] the point at infinity is no key, in whatever it comes', () => {
+  for (const curve of ['1.2.840.10045.3.1.7', '1.3.132.0.34', '1.3.132.0.35', '1.3.132.0.10']) {
+    const info = infinityOn(curve);
+    for (const extensions of [[], [extension('2.5.29.14', false, tlv(4, Buffer.alloc(20, 7)))]]) {
+      const name = commonName('test');
+      const { publicKey: key, privateKey: signer } = ec;
+      const der = forgeCertificate({ subject: name, issuer: name, key, signer, publicKeyInfo: info, extensions });
+      const problem = { kind: 'key_unsupported', keyType: 'ec (no public key)' };
+      assert.deepEqual(parseMeasuredKey(der), { ok: false, problem });
+      assert.deepEqual(parseVerificationKey(der), { ok: false, problem });
+    }
+    assert.equal(keyId(info), 'not_a_key');
+    const zero = tlv(0x30, tlv(2, Buffer.of(1)), tlv(4, Buffer.alloc(32)), tlv(0xa0, oid(curve)));
+    assert.notEqual(typeof keyId(zero), 'number');
+  }
 });
 
 test('a private key is none that a kernel measures', () => {

@@ -46,7 +46,11 @@ function usable(found: Found | undefined): Parsed<VerificationKey, KeyProblem> {
   const keyType = key === undefined ? 'unknown' : unsupportedType(key);
   if (key === undefined || keyType !== undefined)
     return bad({ kind: 'key_unsupported', keyType: keyType ?? 'unknown' });
-  return good({ key, keyId: keyId ?? computedKeyId(key) });
+  // [MUST] OpenSSL reads the point at infinity as a key, and throws at whoever asks what it is.
+  const computed = attempt(() => computedKeyId(key));
+  if (computed === undefined)
+    return bad({ kind: 'key_unsupported', keyType: `${key.asymmetricKeyType} (no public key)` });
+  return good({ key, keyId: keyId ?? computed });
 }
 
 /**
