@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict';
-import { createHash, createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
+import {
+  createHash,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  sign,
+  verify as verifyMessage,
+} from 'node:crypto';
 import { test } from 'node:test';
+import { tlv } from '@keylime/identity/forge-certificate';
 import { p256, p384, p521 } from '@noble/curves/nist.js';
 import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { verifyEcdsa } from './ecdsa.ts';
 
 const CURVES = { 'P-256': p256, 'P-384': p384, 'P-521': p521, secp256k1 } as const;
+const MESSAGE = Buffer.from('hello\n');
 const OPTIONS = { prehash: false, lowS: false, format: 'der' } as const;
 
 type Reference = (typeof CURVES)[keyof typeof CURVES];
@@ -15,7 +25,7 @@ for (const [crv, reference] of Object.entries(CURVES)) {
   const { Point, Signature } = reference;
   const { Fn, Fp, BASE } = Point;
   const { p, n } = Point.CURVE();
-  const digest = createHash('sha256').update('hello\n').digest();
+  const digest = createHash('sha256').update(MESSAGE).digest();
   const e = Fn.create(BigInt(`0x${digest.toString('hex')}`));
   const random = () => Fn.fromBytes(reference.utils.randomSecretKey());
 
@@ -98,36 +108,88 @@ for (const [crv, reference] of Object.entries(CURVES)) {
     }
   }
 
-  test(`${crv}: no r and no s outside the range from 1 to the order less one is looked at`, () => {
-    const [secret] = [reference.utils.randomSecretKey()];
-    const signature = Signature.fromBytes(reference.sign(digest, secret, OPTIONS), 'der');
-    const key = keyOf(Point.fromBytes(reference.getPublicKey(secret, false)));
-    const integer = (value: bigint) => {
-      const hex = value.toString(16);
-      const bytes = Buffer.from(`00${hex.length % 2 ? '0' : ''}${hex}`, 'hex');
-      const shortest = bytes.subarray((bytes[1] ?? 0) < 0x80 && bytes.length > 1 ? 1 : 0);
-      return Buffer.concat([Buffer.of(2, shortest.length), shortest]);
+  test(`${crv}: numbers at the ends of their ranges count, with the key that makes them right`, () => {
+    const firstFrom = (start: bigint, step: bigint): bigint => {
+      for (let x = start; ; x += step) if (liftX(x).length > 0) return x;
     };
-    const encoded = (r: bigint, s: bigint) => {
-      const body = Buffer.concat([integer(r), integer(s)]);
-      return Buffer.concat([
-        body.length < 128 ? Buffer.of(0x30, body.length) : Buffer.of(0x30, 0x81, body.length),
-        body,
-      ]);
-    };
-    const { r, s } = signature;
-    assert.equal(verifyEcdsa(encoded(r, s), digest, key), true);
-    for (const [badR, badS] of [
-      [0n, s],
-      [r, 0n],
-      [n, s],
-      [r, n],
-      [r + n, s],
-      [r, s + n],
-    ] as const) {
-      assert.equal(verifyEcdsa(encoded(badR, badS), digest, key), false);
+    for (const x of [firstFrom(1n, 1n), firstFrom(n - 1n, -1n), firstFrom(n + 1n, 1n), firstFrom(p - 1n, -1n)]) {
+      for (const s of [1n, 2n, (n - 1n) / 2n, (n + 1n) / 2n, n - 2n, n - 1n]) {
+        const [r, [point = BASE]] = [Fn.create(x), liftX(x)];
+        // s R = e G + r Q
+        const key = keyOf(point.multiply(s).subtract(BASE.multiply(e)).multiply(Fn.inv(r)));
+        const other = Fn.add(s, 3n);
+        for (const [signature, isRight] of [
+          [der(r, s), true],
+          [der(r, other), false],
+        ] as const) {
+          assert.equal(verifyEcdsa(signature, digest, key), isRight, `x = ${x}, s = ${s}`);
+          assert.equal(verifyMessage('sha256', MESSAGE, key, signature), isRight, `node:crypto: x = ${x}, s = ${s}`);
+        }
+      }
     }
-    assert.equal(verifyEcdsa(Buffer.concat([encoded(r, s), Buffer.of(0)]), digest, key), false);
-    assert.equal(verifyEcdsa(encoded(r, s), Buffer.alloc(0), key), false);
   });
+
+  test(`${crv}: what is no DER, and numbers out of range, are refused, as node:crypto refuses them`, () => {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: crv });
+    // Its numbers need a zero in front: half of all numbers do.
+    const signature = Array.from({ length: 10_000 })
+      .values()
+      .map(() => Signature.fromBytes(sign('sha256', MESSAGE, privateKey), 'der'))
+      .find((one) => [one.r, one.s].every((number) => integer(number)[2] === 0));
+    assert.ok(signature);
+    const { r, s } = signature;
+    const [R, S] = [integer(r), integer(s)];
+    const whole = tlv(0x30, R, S);
+    const body = whole.subarray(-R.length - S.length);
+    const withoutZero = (number: Buffer) => tlv(2, number.subarray(3));
+    const padded = (number: Buffer) => tlv(2, Buffer.of(0), number.subarray(2));
+    const longer = Buffer.concat([Buffer.of(0x30, 0x82, body.length >> 8, body.length & 0xff), body]);
+    const refused: Readonly<Record<string, Buffer>> = {
+      'a zero too many in r': tlv(0x30, padded(R), S),
+      'a zero too many in s': tlv(0x30, R, padded(S)),
+      'r below zero': tlv(0x30, withoutZero(R), S),
+      's below zero': tlv(0x30, R, withoutZero(S)),
+      'a long length': longer,
+      'a long length of r': tlv(0x30, Buffer.of(2, 0x81), R.subarray(1), S),
+      'an indefinite length': Buffer.concat([Buffer.of(0x30, 0x80), body, Buffer.alloc(2)]),
+      'a byte after it': Buffer.concat([whole, Buffer.of(0)]),
+      'a byte in it': tlv(0x30, R, S, Buffer.of(0)),
+      'a third number': tlv(0x30, R, S, integer(1n)),
+      'one number': tlv(0x30, R),
+      'no number': tlv(0x30),
+      nothing: Buffer.of(),
+      'an empty number': tlv(0x30, tlv(2), S),
+      'a SET': tlv(0x31, R, S),
+      'octets for a number': tlv(0x30, tlv(4, R.subarray(2)), S),
+      'one in another': tlv(0x30, whole),
+      'both numbers plain': Buffer.concat([R.subarray(-Fn.BYTES), S.subarray(-Fn.BYTES)]),
+      ...Object.fromEntries(
+        [0n, n, n + 1n, p, r + n, 1n << BigInt(8 * Fn.BYTES), 1n << 511n].map((number) => [
+          `r is ${number}`,
+          tlv(0x30, integer(number), S),
+        ]),
+      ),
+      ...Object.fromEntries(
+        [0n, n, n + 1n, p, s + n, 1n << BigInt(8 * Fn.BYTES)].map((number) => [
+          `s is ${number}`,
+          tlv(0x30, R, integer(number)),
+        ]),
+      ),
+      ...Object.fromEntries(Array.from(whole, (_, size) => [`${size} bytes of it`, whole.subarray(0, size)])),
+    };
+    assert.equal(verifyEcdsa(whole, digest, publicKey), true);
+    assert.equal(verifyMessage('sha256', MESSAGE, publicKey, whole), true);
+    for (const [name, bytes] of Object.entries(refused)) {
+      assert.equal(verifyEcdsa(bytes, digest, publicKey), false, name);
+      assert.equal(verifyMessage('sha256', MESSAGE, publicKey, bytes), false, `node:crypto: ${name}`);
+    }
+    assert.equal(verifyEcdsa(whole, Buffer.alloc(0), publicKey), false);
+  });
+}
+
+/** INTEGER of a number that is not below zero. */
+function integer(value: bigint): Buffer {
+  const hex = value.toString(16);
+  const bytes = Buffer.from(hex.length % 2 ? `0${hex}` : hex, 'hex');
+  return (bytes[0] ?? 0) < 0x80 ? tlv(2, bytes) : tlv(2, Buffer.of(0), bytes);
 }
