@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -62,12 +62,22 @@ test('a server whose certificate is by an unknown CA is refused at once, with wh
   await assert.rejects(findUrl(url, 10), fails('download_failed', /by no CA that is known: .* NODE_EXTRA_CA_CERTS/));
 });
 
-test('a download that ends early is a failure, not a shorter file', async (t) => {
+test('a download that ends early is tried again, and in the end it is a failure, not a shorter file', async (t) => {
+  let complete = 2;
   const url = await serve(t, (_, response) => {
-    response.writeHead(200, { 'content-length': 1000 }).write('short', () => response.destroy());
+    response.writeHead(200, { 'content-length': 7 });
+    if (complete-- === 0) response.end('content');
+    else response.write('con', () => response.destroy());
   });
-  await assert.rejects(findUrl(url, 1000), fails('download_failed', /file failed/));
-  await assert.rejects(saveUrl(url, path.join(folder(t), 'x')), fails('download_failed', /file failed/));
+  const file = path.join(folder(t), 'x');
+  await saveUrl(url, file);
+  assert.equal(readFileSync(file, 'utf8'), 'content');
+  await assert.rejects(saveUrl(url, `${file}y`), fails('download_failed', /file failed/));
+  assert.ok(!existsSync(`${file}y`));
+  const reading = async () => {
+    for await (const _ of (await openUrl(url)) ?? []);
+  };
+  await assert.rejects(reading(), fails('download_failed', /file failed/));
 });
 
 test('no more than the limit is read, however much is sent', async (t) => {

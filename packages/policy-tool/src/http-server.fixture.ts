@@ -7,10 +7,14 @@ import type { TestContext } from 'node:test';
 
 export type ServedRequest = { readonly url: string; readonly range: string | undefined };
 
-/** Serves the files of a directory on this machine, ranges of them if asked, until the test ends. */
+/**
+ * Serves the files of a directory on this machine, ranges of them if asked, until the test ends. It hangs up in the middle of
+ * those whose path is like `cut`.
+ */
 export async function serveFiles(
   t: TestContext,
   directory: string,
+  { cut }: { readonly cut?: RegExp } = {},
 ): Promise<{ readonly url: string; readonly requests: readonly ServedRequest[] }> {
   const requests: ServedRequest[] = [];
   const server = createServer((request, response) => {
@@ -20,6 +24,10 @@ export async function serveFiles(
     const isFile = statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
     if (!isFile) return void response.writeHead(404).end();
     const content = readFileSync(file);
+    if (cut?.test(file)) {
+      response.writeHead(200, { 'content-length': content.length });
+      return void response.write(content.subarray(0, 100), () => response.destroy());
+    }
     const end = Number(/^bytes=0-(\d+)$/.exec(range ?? '')?.[1] ?? Number.NaN);
     if (Number.isNaN(end)) response.end(content);
     else response.writeHead(206).end(content.subarray(0, end + 1));

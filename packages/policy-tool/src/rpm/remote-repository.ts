@@ -1,6 +1,7 @@
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
+import { patiently } from '../http-files.ts';
 import type { PackageNames } from '../package-names.ts';
 import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl, openRepository, type RepositoryFiles } from '../repository-files.ts';
@@ -49,7 +50,7 @@ export async function addRemoteRepository(
   progress.start(`Reading headers of ${url}`, packages.length);
   const headers = new Map<RepositoryPackage, RpmHeader>();
   await forEachLimited(packages, maxWorkers, async (one) => {
-    headers.set(one, await headerOf(files, one, trust, now));
+    headers.set(one, await patiently(() => headerOf(files, one, trust, now)));
     progress.advance();
   });
   for (const one of packages) {

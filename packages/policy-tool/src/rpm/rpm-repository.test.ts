@@ -173,6 +173,12 @@ test('packages that are asked for by name are taken alone, and must be there', a
   assert.deepEqual(Object.keys(policyOf(await local(directory, '--rpm-package', 'other')).digests), ['/usr/bin/other']);
 });
 
+test('a header that does not come whole is told, and nothing else', async (t) => {
+  const directory = await makeRepository(t);
+  const { url } = await serveFiles(t, directory, { cut: /hello\.rpm$/ });
+  await refused(remote(url), /^keylime-policy: Downloading .*hello\.rpm failed: /m);
+});
+
 test('the checksum of a package in a directory is not worked out again while the file is the same', async (t) => {
   const directory = await makeRepository(t);
   const cache = path.join(folder(t), 'digests');
