@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
+import { skipWithout } from '../tool.fixture.ts';
 import { ToolError } from '../tool-error.ts';
 import { cpioArchive } from './archives.fixture.ts';
 import { initrdFiles } from './initrd.ts';
@@ -38,6 +40,34 @@ for (const [name, pack] of [
     );
   });
 }
+
+const xz = (bytes: Buffer) => execFileSync('xz', ['-c'], { input: bytes, stdio: 'pipe' });
+
+test('parts that are compressed in different ways are all read', { skip: skipWithout('xz') }, async () => {
+  const packs = { gzip: gzipSync, zstd: zstdCompressSync, xz, plain: (bytes: Buffer) => bytes };
+  const wanted = [MAIN_FILES[0], '/kernel/firmware/acpi/dsdt.aml table', MAIN_FILES[1]];
+  for (const [first, pack] of Object.entries(packs)) {
+    for (const [second, packOther] of Object.entries(packs)) {
+      for (const zeros of [0, 4, 512]) {
+        const bytes = Buffer.concat([pack(MAIN), Buffer.alloc(zeros), packOther(TABLES)]);
+        assert.deepEqual(await contents(bytes), wanted, `${first} ${zeros} ${second}`);
+      }
+    }
+  }
+  const named = Buffer.concat([gzipSync(MAIN).subarray(0, 3), Buffer.from([8]), gzipSync(MAIN).subarray(4, 10)]);
+  const withName = Buffer.concat([named, Buffer.from('initrd\0'), gzipSync(MAIN).subarray(10)]);
+  assert.deepEqual(await contents(Buffer.concat([withName, TABLES])), wanted);
+});
+
+test('a part that is damaged or cut short is no end of the part', { skip: skipWithout('xz') }, async () => {
+  for (const pack of [gzipSync, zstdCompressSync, xz]) {
+    const packed = pack(MAIN);
+    await assert.rejects(initrdFiles(Buffer.concat([packed.subarray(0, -5), TABLES])), code('archive_malformed'));
+    const damaged = Buffer.from(packed);
+    damaged.writeUInt8((damaged.at(-6) ?? 0) ^ 1, damaged.length - 6);
+    await assert.rejects(initrdFiles(Buffer.concat([damaged, TABLES])), code('archive_malformed'));
+  }
+});
 
 test('several archives in the compressed part are all read', async () => {
   assert.deepEqual(await contents(gzipSync(Buffer.concat([MAIN, Buffer.alloc(64), TABLES]))), [
