@@ -1,6 +1,5 @@
 import { EXTEND, LANES } from './extend-memory.ts';
 import { type ExtendModule, extendModule } from './extend-module.ts';
-import { BATCH } from './list-memory.ts';
 
 const WORDS = 8;
 
@@ -9,8 +8,8 @@ export class ExtendSequence {
   /** The PCR after the extends that were done, as words. */
   readonly pcr = new Uint32Array(WORDS);
   readonly quotedPcr: Uint32Array;
-  readonly #digests = new Uint32Array(WORDS * BATCH);
-  readonly #values = new Uint32Array(BATCH);
+  #digests = new Uint32Array();
+  #values = new Uint32Array();
   #wantsValues = false;
   #count = 0;
   #isDone = true;
@@ -30,6 +29,8 @@ export class ExtendSequence {
    * whether `values` will be asked for.
    */
   give(digests: Uint32Array, wantsValues: boolean): void {
+    // Most lists are a few entries that came since the last round.
+    if (this.#digests.length < digests.length) this.#digests = new Uint32Array(digests.length);
     this.#digests.set(digests);
     this.#wantsValues = wantsValues;
     this.#count = digests.length / WORDS;
@@ -49,12 +50,16 @@ export class ExtendSequence {
     return this.#digests.subarray(0, WORDS * this.#count);
   }
 
-  /** Notes that they are done, up to the one after which the PCR was first the quoted one. `valueAfter` gives its first word after each. */
-  end(matched: number | undefined, valueAfter: (extend: number) => number): void {
+  /**
+   * Notes that they are done, up to the one after which the PCR was first the quoted one. From `words[first]` on, LANES apart, are
+   * its first words after each.
+   */
+  end(matched: number | undefined, words: Uint32Array, first: number): void {
     this.#matched = matched;
     this.#isDone = true;
     if (!this.#wantsValues) return;
-    for (let i = 0; i < (matched ?? this.#count); i++) this.#values[i] = valueAfter(i);
+    if (this.#values.length < this.#count) this.#values = new Uint32Array(this.#count);
+    for (let i = 0; i < (matched ?? this.#count); i++) this.#values[i] = words[first + LANES * i] as number;
   }
 
   /** Does what nobody has done yet, and tells after how many the PCR was the quoted one; the others are not done. */
@@ -116,10 +121,8 @@ function extendLanes(module: ExtendModule, sequences: readonly ExtendSequence[])
 
 const wordOfPcr = (lane: number, word: number): number => (EXTEND.pcrs >> 2) + LANES * word + lane;
 
-function end({ words }: ExtendModule, { number, sequence }: Lane, matched: number | undefined): void {
-  const first = (EXTEND.values >> 2) + number;
-  sequence.end(matched, (extend) => words[first + LANES * extend] as number);
-}
+const end = ({ words }: ExtendModule, { number, sequence }: Lane, matched: number | undefined): void =>
+  sequence.end(matched, words, (EXTEND.values >> 2) + number);
 
 function extendRest({ words, extend }: ExtendModule, { number, sequence }: Lane, done: number): number | undefined {
   const { pcr, quotedPcr, count } = sequence;
