@@ -10,6 +10,7 @@ import { printJson } from './output.ts';
 import { planPayload, withDelivery } from './payload-plan.ts';
 import { policyCommands } from './policy-commands.ts';
 import { requireFreePolicyNames } from './policy-names.ts';
+import { requireAcceptedPolicy } from './policy-trial.ts';
 import { findRegistrarRecord } from './registrar-record.ts';
 import { removeFromVerifier, warnIfElsewhere } from './removal.ts';
 import { answerText, resultsOf, segment, unexpectedAnswer } from './server-api.ts';
@@ -43,6 +44,7 @@ async function update(tenant: Tenant): Promise<void> {
   const candidate = await identify(tenant);
   const verifier = tenant.verifier();
   await requireFreePolicyNames(verifier, candidate);
+  await requireAcceptedPolicy(verifier, candidate.policies, output.log);
   const options = { check: !given.noVerifierCheck, pushModel: given.pushModel, retries };
   await withDelivery(plan, async (delivery) => {
     if (delivery) await handOver(tenant, candidate, delivery);

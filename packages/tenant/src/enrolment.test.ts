@@ -210,6 +210,36 @@ test('update leaves the agent where it is when a check fails', async (t) => {
   }
 });
 
+test('update does not delete for a policy that the verifier does not take, and leaves no trace of having asked', async (t) => {
+  const inner = emptyVerifier();
+  let refusal: string | undefined = "Runtime policy is malformatted: exclude pattern 0 '(a)\\1'";
+  const stored = new Set<string>();
+  const scene = await openScene(t, {
+    verifier: (request) => {
+      if (!request.path.startsWith('/v2.6/allowlists/trial-')) return inner(request);
+      if (request.method === 'DELETE') return envelope(stored.delete(request.path) ? 204 : 404, 'Deleted');
+      if (refusal !== undefined) return envelope(400, refusal);
+      stored.add(request.path);
+      return envelope(201, 'Created');
+    },
+  });
+  const args = ['-c', 'update', '-u', AGENT, '--runtime-policy', policyFile];
+  const refused = await scene.tenant(args);
+  assert.equal(refused.code, 1);
+  assert.match(
+    refused.messages.at(-1) ?? '',
+    /does not take the runtime policy, nothing was changed: 400 .*exclude pattern/,
+  );
+  assert.deepEqual(
+    scene.changes().map(({ path: url }) => url.slice(0, 23)),
+    ['/v2.6/allowlists/trial-'],
+  );
+  refusal = undefined;
+  const taken = await scene.tenant(args);
+  assert.equal(taken.code, 0, taken.stdout);
+  assert.deepEqual([...stored], []);
+});
+
 test('update does not delete for a policy name that is unknown, or that the verifier deletes with the agent', async (t) => {
   const scene = await openScene(t, { verifier: emptyVerifier([AGENT]) });
   for (const name of ['unknown', AGENT]) {
