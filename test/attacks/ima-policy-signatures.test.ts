@@ -6,6 +6,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { ecdsaKeyId, signEnvelope } from '@keylime/policies/dsse';
 import type { LyingAgent } from '@keylime/testing/lying-agent';
+import { startPushMachine } from './push-harness.ts';
 import {
   type AttackedVerifier,
   base64,
@@ -54,15 +55,18 @@ async function openScene(t: TestContext) {
       unchecked: await passing(verifier, 'unchecked'),
       checked: await passing(verifier, 'checked'),
     },
-    async requireSignatures(...keys: readonly KeyObject[]) {
-      const files = keys.map((_, n) => path.join(verifier.folder, `policy-key-${n}.pem`));
-      for (const [n, key] of keys.entries()) await writeFile(files[n] ?? '', pem(key));
-      const file = path.join(verifier.folder, 'verifier.conf');
-      const settings = `require_allow_list_signatures = True\nruntime_policy_signature_keys = ${JSON.stringify(files)}\n`;
-      await verifier.kill();
-      await writeFile(file, (await readFile(file, 'utf8')).replace('[verifier]\n', `[verifier]\n${settings}`));
-    },
+    requireSignatures: (...keys: readonly KeyObject[]) => requireSignatures(verifier, keys),
   };
+}
+
+/** Stops the verifier, which is to ask for signatures by these keys when it is started again. */
+async function requireSignatures(verifier: AttackedVerifier, keys: readonly KeyObject[]): Promise<void> {
+  const files = keys.map((_, n) => path.join(verifier.folder, `policy-key-${n}.pem`));
+  for (const [n, key] of keys.entries()) await writeFile(files[n] ?? '', pem(key));
+  const file = path.join(verifier.folder, 'verifier.conf');
+  const settings = `require_allow_list_signatures = True\nruntime_policy_signature_keys = ${JSON.stringify(files)}\n`;
+  await verifier.kill();
+  await writeFile(file, (await readFile(file, 'utf8')).replace('[verifier]\n', `[verifier]\n${settings}`));
 }
 
 /** Not asked once more since the verifier was started, in which state and with which message. */
@@ -127,4 +131,31 @@ test('[MUST] where no key is pinned, a policy counts by the key that it was chec
   database.close();
   await verifier.start();
   await isRefused(verifier, agents.checked, /not by the key that it was stored with/);
+});
+
+test('[MUST] evidence of an agent that pushes is taken, and failed for the policy that is not signed', async (t) => {
+  const verifier = await startAttackedVerifier({ settings: { mode: 'push', quote_interval: '0' }, process: true });
+  t.after(() => verifier.stop());
+  await store(verifier, 'unsigned', runtimePolicy());
+  const machine = await startPushMachine(verifier, 'pushing');
+  t.after(machine.stop);
+  await machine.enrol(byName('unsigned'));
+  assert.equal((await machine.attest()).evaluation, 'pass');
+  await requireSignatures(verifier, [signer.publicKey]);
+  await verifier.start();
+
+  for (let n = 0; n < 2; n++) {
+    const { evaluation, failure_reason: reason, results = [] } = await machine.attest();
+    assert.deepEqual([evaluation, reason], ['fail', 'not_judged']);
+    assert.equal(results[0]?.event_id, 'internal.verifier.policy_not_signed');
+    assert.match(results[0]?.context.message ?? '', /'unsigned' cannot be used: .* it has none/);
+  }
+  const status = await verifier.status('pushing');
+  assert.deepEqual([status.attestation_status, status.last_event_id], ['FAIL', 'internal.verifier.policy_not_signed']);
+  assert.doesNotMatch(verifier.log(), /fault of this service|"level":50/);
+
+  await store(verifier, 'unsigned', signed(signer), '', 'PUT');
+  assert.equal((await verifier.ask({ method: 'PUT', path: '/v2.6/agents/pushing/reactivate' })).code, 200);
+  assert.equal((await machine.attest()).evaluation, 'pass');
+  assert.equal((await verifier.status('pushing')).attestation_status, 'PASS');
 });

@@ -14,7 +14,6 @@ import {
   policiesOf,
 } from './expectations.ts';
 import { isInGoodStanding } from './operational-state.ts';
-import { PolicyNotSignedError, policyNotSignedEvent } from './policy-signature.ts';
 import { type Release, releaseKeyShare } from './release-key-share.ts';
 import type { FindRenewed } from './renewed-certificate.ts';
 import { openScheduler, type SchedulerSettings } from './scheduler.ts';
@@ -79,11 +78,8 @@ export function openEngine(parts: EngineParts): Engine {
     log.error('An attestation could not be done: a fault of this service, it is tried again', { agent: id, error }),
   );
 
-  /** A policy that must not be used is a failure of the agent, which nothing judges now; one that cannot be is a fault. */
-  function refusedPolicy(error: unknown): Outcome {
-    if (error instanceof PolicyNotSignedError) return { kind: 'refused', event: policyNotSignedEvent(error) };
-    throw error;
-  }
+  /** Who pushes has no address to be asked at. */
+  const isPolled = (agent: Agent): boolean => agent.mode === 'pull' && isAsked(agent, settings.severity);
 
   function enliven(agent: Agent): Live {
     const live = { agent, expectations: expectationsOf(agent, settings), connection: parts.connect(agent) };
@@ -94,16 +90,16 @@ export function openEngine(parts: EngineParts): Engine {
 
   async function round(id: AgentId): Promise<Round> {
     const live = lives.get(id) ?? (await load(id));
-    if (live === undefined || live.agent.mode === 'push' || !isAsked(live.agent, settings.severity)) {
+    if (live === undefined || !isPolled(live.agent)) {
       drop(id);
       return { nextDelayMs: undefined, healthy: true };
     }
     const started = clock.monotonic();
     const { agent } = live;
-    const outcome = await policiesOf(agent, parts).then(
-      (policies) => attest(agent, live.expectations, policies, live.connection, parts.judge),
-      refusedPolicy,
-    );
+    const policies = await policiesOf(agent, parts);
+    const outcome: Outcome = policies.ok
+      ? await attest(agent, live.expectations, policies.value, live.connection, parts.judge)
+      : { kind: 'refused', event: policies.problem };
     parts.onRound?.(id, outcome.kind, clock.monotonic() - started);
     if (outcome.kind === 'unreachable' && outcome.isOtherCertificate && (await adoptRenewed(live))) {
       return { nextDelayMs: 0, healthy: true };
@@ -183,7 +179,7 @@ export function openEngine(parts: EngineParts): Engine {
 
   async function load(id: AgentId): Promise<Live | undefined> {
     const agent = await agents.find(id);
-    return agent && enliven(agent);
+    return agent !== undefined && isPolled(agent) ? enliven(agent) : undefined;
   }
 
   /** Ends what is under way with the agent, too: [MUST] no key share leaves for one that was stopped or deleted. */
@@ -196,8 +192,7 @@ export function openEngine(parts: EngineParts): Engine {
 
   return {
     async start() {
-      const pulled = (await agents.list()).filter(({ mode }) => mode === 'pull');
-      const asked = pulled.filter((agent) => isAsked(agent, settings.severity));
+      const asked = (await agents.list()).filter(isPolled);
       const spanMs = Math.max(1000, settings.quoteIntervalMs);
       for (const [n, agent] of asked.entries()) {
         // One that cannot be made ready fails in its rounds, over and over, where it is seen and mended.

@@ -1,7 +1,9 @@
 import type { KeyObject } from 'node:crypto';
+import type { FailureEvent } from '@keylime/appraisal/event';
 import type { BootExpectation } from '@keylime/appraisal/measured-boot';
 import { parseBase64 } from '@keylime/core/base64';
 import { ownCopy } from '@keylime/core/own-copy';
+import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { type Keyring, parseKeyring } from '@keylime/ima/keyring';
 import type { ImaExtendMode } from '@keylime/ima/replay';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
@@ -10,6 +12,7 @@ import { decodePublic, publicKey, type TpmtPublic } from '@keylime/tpm/public';
 import type { Agent } from './agent.ts';
 import type { MbPolicy } from './mb-policy.ts';
 import type { PolicyRegistry } from './policy-registry.ts';
+import { PolicyNotSignedError, policyNotSignedEvent } from './policy-signature.ts';
 import { CorruptRowError } from './stored-agent.ts';
 
 /** What an agent is judged by, worked out once: keys and policies are decoded when it is loaded. */
@@ -60,12 +63,23 @@ export type PolicySources = {
   readonly mbPolicies: PolicyRegistry<MbPolicy>;
 };
 
+/**
+ * The policies of an agent. One that must not be used is a failure of the agent, which nothing judges now; one that cannot be
+ * used is a fault.
+ * @throws PolicyUnusableError
+ */
 export async function policiesOf(
   { runtimePolicyName, mbPolicyName }: Agent,
   { policies, mbPolicies }: PolicySources,
-): Promise<PoliciesOfRound> {
-  const runtimePolicy = policies.peek(runtimePolicyName) ?? (await policies.get(runtimePolicyName));
-  if (mbPolicyName === undefined) return { runtimePolicy, measuredBoot: undefined };
+): Promise<Parsed<PoliciesOfRound, FailureEvent>> {
+  let runtimePolicy: RuntimePolicy;
+  try {
+    runtimePolicy = policies.peek(runtimePolicyName) ?? (await policies.get(runtimePolicyName));
+  } catch (error) {
+    if (error instanceof PolicyNotSignedError) return bad(policyNotSignedEvent(error));
+    throw error;
+  }
+  if (mbPolicyName === undefined) return good({ runtimePolicy, measuredBoot: undefined });
   const mbPolicy = mbPolicies.peek(mbPolicyName) ?? (await mbPolicies.get(mbPolicyName));
-  return { runtimePolicy, measuredBoot: mbPolicy.expectation };
+  return good({ runtimePolicy, measuredBoot: mbPolicy.expectation });
 }

@@ -14,7 +14,7 @@ import { expectationsOf, type JudgementSettings, type PolicySources, policiesOf 
 import type { Attestation } from './attestation.ts';
 import type { AttestationStore } from './attestation-store.ts';
 import { collectEvidence, repeatsQuote } from './collect.ts';
-import { negotiate } from './negotiate.ts';
+import { negotiate, type Wanted } from './negotiate.ts';
 import { enrolledAk } from './proof.ts';
 import { PushRefusal } from './refusal.ts';
 
@@ -81,6 +81,17 @@ export function openAttestationDesk(parts: DeskParts): AttestationDesk {
     if (wait !== undefined) throw refusal(429, 'premature_attestation', 'Too many attestations were begun', wait);
   }
 
+  /** Where the policy must not be used, a quote is taken all the same, as of any agent, and its verdict says why it failed. */
+  async function wantedOf(agent: Agent): Promise<Wanted> {
+    const expectations = expectationsOf(agent, settings);
+    const wanted = { ak: expectations.ak, accepted: agent.accepted, progress: agent.progress };
+    const policies = await policiesOf(agent, parts);
+    if (!policies.ok) return { ...wanted, mask: 0, uefiLog: false, policyChecksum: '' };
+    const { runtimePolicy, measuredBoot } = policies.value;
+    const mask = quotedMask(expectations, runtimePolicy, measuredBoot);
+    return { ...wanted, mask, uefiLog: measuredBoot !== undefined, policyChecksum: runtimePolicy.checksum };
+  }
+
   return {
     async open(id, attributes) {
       const agent = await attester(id);
@@ -95,21 +106,7 @@ export function openAttestationDesk(parts: DeskParts): AttestationDesk {
           pointer: `/data/attributes${path}`,
         });
       }
-      const expectations = expectationsOf(agent, settings);
-      const { runtimePolicy, measuredBoot } = await policiesOf(agent, parts);
-      const { ak } = expectations;
-      const negotiated = negotiate(
-        parsed.value,
-        {
-          ak,
-          accepted: agent.accepted,
-          mask: quotedMask(expectations, runtimePolicy, measuredBoot),
-          uefiLog: measuredBoot !== undefined,
-          progress: agent.progress,
-          policyChecksum: runtimePolicy.checksum,
-        },
-        randomBytes(CHALLENGE_BYTES),
-      );
+      const negotiated = negotiate(parsed.value, await wantedOf(agent), randomBytes(CHALLENGE_BYTES));
       if (!negotiated.ok) {
         log.warn('What an agent offers does not do', { agent: id, reason: negotiated.problem.detail });
         throw new PushRefusal(negotiated.problem);

@@ -7,7 +7,6 @@ import type { AgentStore } from '../agent-store.ts';
 import { type Judge, quotedMask } from '../attest.ts';
 import type { Clock } from '../clock.ts';
 import { expectationsOf, type JudgementSettings, type PolicySources, policiesOf } from '../expectations.ts';
-import { PolicyNotSignedError, policyNotSignedEvent } from '../policy-signature.ts';
 import { openScheduler, type Round } from '../scheduler.ts';
 import type { Steps } from '../steps.ts';
 import { type Outcome, POSTPONED_MS } from '../transition.ts';
@@ -103,7 +102,6 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     try {
       return await judged(agent, attestation);
     } catch (error) {
-      if (error instanceof PolicyNotSignedError) return { kind: 'refused', event: policyNotSignedEvent(error) };
       const count = (faults.get(agent.id) ?? 0) + 1;
       faults.set(agent.id, count);
       if (count < MOST_FAULTS) throw error;
@@ -118,7 +116,9 @@ export function openEvaluator(parts: EvaluatorParts): Evaluator {
     const nonce = parseBase64(challenge);
     if (evidence === undefined || nonce === undefined) return unjudged(agent, 'it is not in the database');
     const expectations = expectationsOf(agent, settings);
-    const { runtimePolicy, measuredBoot } = await policiesOf(agent, parts);
+    const policies = await policiesOf(agent, parts);
+    if (!policies.ok) return { kind: 'refused', event: policies.problem };
+    const { runtimePolicy, measuredBoot } = policies.value;
     const wanted = quotedMask(expectations, runtimePolicy, measuredBoot);
     if ((wanted || 1) !== mask || uefiLog !== (measuredBoot !== undefined))
       return inconclusive(agent, 'policy_changed');
