@@ -273,6 +273,46 @@ test('[MUST] only administrators read attestations, and never more than there is
   assert.deepEqual([none.code, none.json.data], [200, []]);
 });
 
+test('attestations are read page by page, the newest first, each once, and the last page leads nowhere', async (t) => {
+  const machine = await enrolled(t, 'paged');
+  // All that failed are kept; of those that pass the first and the newest.
+  await machine.measure('/usr/bin/implant');
+  for (let n = 0; n < 5; n++) assert.equal((await machine.attest()).number, n);
+  const numbers: (readonly number[])[] = [];
+  const path = '/v3.0/agents/paged/attestations';
+  for (let next: string | undefined = `${path}?page[size]=2`; next !== undefined; ) {
+    const { code, json, text }: Answer = await verifier.ask({ path: next });
+    assert.equal(code, 200, text);
+    const { data, links } = json as unknown as {
+      readonly data: readonly { readonly id: string }[];
+      readonly links: { readonly self: string; readonly next?: string };
+    };
+    numbers.push(data.map(({ id }) => Number(id)));
+    assert.equal(links.self, path);
+    assert.ok(numbers.length < 5, 'pages end');
+    next = links.next;
+  }
+  assert.deepEqual(numbers, [[4, 3], [2, 1], [0]]);
+
+  const sizeOf = async (query: string) => {
+    const { code, json } = await verifier.ask({ path: `${path}?${query}` });
+    assert.equal(code, 200, query);
+    return (json.data as readonly unknown[]).length;
+  };
+  // What is no number says nothing, and no page is empty but the one before the first attestation.
+  for (const [query, size] of [
+    ['page[before]=2', 2],
+    ['page[before]=0', 0],
+    ['page[before]=99', 5],
+    ['page[before]=-1', 5],
+    ['page[size]=0', 1],
+    ['page[size]=1000000', 5],
+    ['page[size]=x&page[before]=y', 5],
+  ] as const) {
+    assert.equal(await sizeOf(query), size, query);
+  }
+});
+
 test('[MUST] what an agent measured that nobody allows is found, told with its path, and judged again each time', async (t) => {
   const machine = await enrolled(t, 'implanted');
   assert.equal((await machine.attest()).evaluation, 'pass');

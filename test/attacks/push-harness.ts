@@ -8,6 +8,7 @@ import { encode } from '@keylime/core/codec';
 import { digest } from '@keylime/core/digest';
 import { isJsonObject, type Json } from '@keylime/core/json';
 import { recordImaNg } from '@keylime/ima/record';
+import { BOOT_BANKS, measureBoot } from '@keylime/software-tpm/measure-boot';
 import { startSwtpm } from '@keylime/software-tpm/swtpm';
 import { type Ak, createAk, loadAk } from '@keylime/tpm/ak';
 import { Shutdown } from '@keylime/tpm/commands';
@@ -90,8 +91,14 @@ const numberOf = ({ json }: Answer): number => (isJsonObject(json.data) ? Number
 const JSON_HEADERS = { 'content-type': JSON_API };
 const IMA_PCR = 10;
 
-export async function startPushMachine(verifier: AttackedVerifier, id: string): Promise<PushMachine> {
-  const swtpm = await startSwtpm({ certificates: false });
+/** `bootLog` is what its firmware measures; without one its boot leaves PCRs 0 to 9 as they were. */
+export async function startPushMachine(
+  verifier: AttackedVerifier,
+  id: string,
+  { bootLog }: { readonly bootLog?: Buffer } = {},
+): Promise<PushMachine> {
+  const swtpm = await startSwtpm({ certificates: false, ...(bootLog && { banks: BOOT_BANKS }) });
+  if (bootLog !== undefined) await measureBoot(swtpm.tcti, bootLog);
   let lines: string[] = [];
   const open = async () => openTpm({ transport: await openTransport(swtpm.tcti) });
   let tpm = await open();
@@ -129,6 +136,7 @@ export async function startPushMachine(verifier: AttackedVerifier, id: string): 
       await tpm.close();
       await swtpm.kill();
       await swtpm.restart();
+      if (bootLog !== undefined) await measureBoot(swtpm.tcti, bootLog);
       tpm = await open();
       ak = await withEk((ek) => loadAk(tpm, { ek, public: ak.public, private: ak.private }));
       lines = [];
@@ -205,6 +213,19 @@ export async function startPushMachine(verifier: AttackedVerifier, id: string): 
             ...ima,
           },
         },
+        ...(bootLog
+          ? [
+              {
+                evidence_class: 'log',
+                evidence_type: 'uefi_log',
+                capabilities: {
+                  formats: ['application/octet-stream'],
+                  supports_partial_access: false,
+                  appendable: false,
+                },
+              },
+            ]
+          : []),
       ],
       system_info: { boot_time: new Date(machine.bootTime * 1000).toISOString() },
     }),
@@ -225,6 +246,10 @@ export async function startPushMachine(verifier: AttackedVerifier, id: string): 
             evidence_type: 'tpm_quote',
             data: { message, signature, subject_data },
           });
+        }
+        if (type === 'uefi_log') {
+          const entries = bootLog?.toString('base64') ?? '';
+          collected.push({ evidence_class: 'log', evidence_type: 'uefi_log', data: { entries } });
         }
         if (type === 'ima_log') {
           const rest = lines.slice((chosen as { readonly starting_offset?: number }).starting_offset);
