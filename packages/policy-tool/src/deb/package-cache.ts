@@ -1,4 +1,4 @@
-import { readdirSync, statSync, unlinkSync, utimesSync } from 'node:fs';
+import { readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import path from 'node:path';
 import type { HashAlgorithm } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
@@ -43,13 +43,22 @@ export function openPackageCache(directory: string, now: () => number = Date.now
     },
     save() {
       if (problem !== undefined) throw problem;
-      for (const name of namesIn(directory)) {
-        const file = path.join(directory, name);
-        const isOld = now() - (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? now()) > FORGET_AFTER_MS;
-        if (isOld) unlinkSync(file);
-      }
+      forgetOld(directory, now());
     },
   };
+}
+
+function forgetOld(directory: string, nowMs: number): void {
+  try {
+    for (const name of readdirSync(directory)) {
+      const file = path.join(directory, name);
+      const usedMs = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? nowMs;
+      if (/^[0-9a-f]{64}\.\w+$/.test(name) && nowMs - usedMs > FORGET_AFTER_MS) rmSync(file, { force: true });
+    }
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return;
+    throw new ToolError('file_unwritable', `Cannot tidy the cache ${directory}: ${reason(error)}`, { cause: error });
+  }
 }
 
 function packageOf(json: Json | undefined): DebPackage | undefined {
@@ -62,20 +71,11 @@ function packageOf(json: Json | undefined): DebPackage | undefined {
 const isFile = (item: Json): item is [path: string, hex: string] =>
   Array.isArray(item) && item.length === 2 && item.every((one) => typeof one === 'string');
 
-/** When it was asked for last. A cache of a read-only system stays as it is. */
+/** When it was asked for last: a cache that cannot be written is of use nevertheless. */
 function touch(file: string, nowMs: number): void {
   try {
     utimesSync(file, nowMs / 1000, nowMs / 1000);
   } catch (error) {
-    if (!isErrno(error, 'EROFS', 'ENOENT')) throw error;
-  }
-}
-
-function namesIn(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory).filter((name) => /^[0-9a-f]{64}\.\w+$/.test(name));
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw new ToolError('file_unreadable', `Cannot read the cache ${directory}: ${reason(error)}`, { cause: error });
+    if (!isErrno(error, 'EROFS', 'EACCES', 'EPERM', 'ENOENT')) throw error;
   }
 }

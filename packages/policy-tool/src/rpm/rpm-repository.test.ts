@@ -121,6 +121,10 @@ test("with the operator's key nothing passes that it did not sign", async (t) =>
   await refused(local(directory, ...key), /hello\.rpm has the sha256 .*, the metadata of its repository say/);
   writeFileSync(hello, Buffer.concat([await rpmPackage(evil), Buffer.alloc(10_000)]));
   await refused(remote(url, ...key), /The header of .*hello\.rpm is not signed/);
+  // Nor does a signature make one package another, or of today.
+  const old = { ...evil, epoch: 1, sign: (header: Buffer) => signer.detached(header, 'binary') };
+  writeFileSync(hello, Buffer.concat([await rpmPackage(old), Buffer.alloc(10_000)]));
+  await refused(remote(url, ...key), /hello\.rpm is of hello 1:1\.2-3, the metadata say hello 1\.2-3/);
   rmSync(`${repomd}.asc`);
   await both(/The repository is not signed: there is no .*repomd\.xml\.asc/);
 });
