@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict';
-import { createHash, createPublicKey, generateKeyPairSync, privateEncrypt, publicDecrypt, sign } from 'node:crypto';
+import {
+  constants,
+  createHash,
+  createPublicKey,
+  generateKeyPairSync,
+  privateEncrypt,
+  publicDecrypt,
+  sign,
+} from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseImaLine } from './entry.ts';
@@ -119,6 +127,27 @@ test('an RSA signature is as long as its modulus: a zero in front is neither lef
   assert.equal(verifyDigest(signature, 'sha256', digest, publicKey), true);
   assert.equal(verifyDigest(signature.subarray(1), 'sha256', digest, publicKey), false);
   assert.equal(verifyDigest(Buffer.concat([Buffer.of(0), signature]), 'sha256', digest, publicKey), false);
+});
+
+/** DigestInfo of SHA-384, before the digest. */
+const SHA384 = Buffer.from('3041300d060960864801650304020205000430', 'hex');
+
+test('an RSA signature by a key too short for the padding, or over a digest of another size, does not verify', () => {
+  const digest = createHash('sha384').update('hello\n').digest();
+  const encodedBy = (modulusLength: number, hashed: Uint8Array) => {
+    const { publicKey, privateKey: key } = generateKeyPairSync('rsa', { modulusLength });
+    const info = Buffer.concat([Buffer.of(0), SHA384, hashed]);
+    const ones = Buffer.alloc(modulusLength / 8 - 2 - info.length, 0xff);
+    const message = Buffer.concat([Buffer.of(0, 1), ones, info]);
+    const signature = privateEncrypt({ key, padding: constants.RSA_NO_PADDING }, message);
+    return [ones.length, verifyDigest(signature, 'sha384', hashed, publicKey)];
+  };
+  // RFC 8017 section 9.2: at least eight octets.
+  assert.deepEqual(encodedBy(8 * 78, digest), [8, true]);
+  assert.deepEqual(encodedBy(8 * 77, digest), [7, false]);
+  assert.deepEqual(encodedBy(1024, digest.subarray(0, 32)), [74, false]);
+  const short = generateKeyPairSync('rsa', { modulusLength: 512 }).publicKey;
+  assert.equal(verifyDigest(Buffer.alloc(64), 'sha384', digest, short), false, 'no room at all');
 });
 
 test('no bytes make the header throw', () => {
