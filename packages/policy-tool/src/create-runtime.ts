@@ -4,7 +4,6 @@ import { type HashAlgorithm, isHashAlgorithm } from '@keylime/core/digest';
 import type { Log } from '@keylime/service/log';
 import { importBaseKeys, importBasePolicy } from './base-policy.ts';
 import { addDebSources } from './deb/deb-sources.ts';
-import { noPackageCache, openPackageCache, type PackageCache } from './deb/package-cache.ts';
 import { type AlgorithmSource, chooseAlgorithm } from './digest-algorithm.ts';
 import type { Workshop } from './digest-files.ts';
 import { readInput, readJson } from './files.ts';
@@ -14,6 +13,7 @@ import { importMeasurementList } from './measured-files.ts';
 import { readMeasurementList } from './measurement-list.ts';
 import { addOciImage } from './oci/oci-image.ts';
 import { readOpenPgpKeys } from './open-pgp.ts';
+import { noPackageCache, openPackageCache, type PackageCache } from './package-cache.ts';
 import { packageNames } from './package-names.ts';
 import { importAllowlist, importExcludeList } from './plain-lists.ts';
 import {
@@ -182,10 +182,10 @@ function saveCache(cache: { readonly save: () => void }, log: Log): void {
 }
 
 function cachesOf(
-  { cache, rootfs, deb, localRpmRepo }: CreateOptions,
+  { cache, rootfs, deb, localRpmRepo, remoteRpmRepo }: CreateOptions,
   { env, now }: CreateEnvironment,
 ): { readonly cache: HashCache; readonly packages: PackageCache } {
-  const isOfUse = rootfs !== undefined || deb !== undefined || localRpmRepo !== undefined;
+  const isOfUse = [rootfs, deb, localRpmRepo, remoteRpmRepo].some((source) => source !== undefined);
   if (cache === false || !isOfUse) return { cache: noCache, packages: noPackageCache };
   const home = env.XDG_CACHE_HOME || path.join(env.HOME || os.homedir(), '.cache');
   const file = cache ?? path.join(home, 'keylime-policy', 'digests');

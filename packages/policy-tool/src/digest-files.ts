@@ -1,8 +1,8 @@
 import type { HashAlgorithm } from '@keylime/core/digest';
-import type { PackageCache } from './deb/package-cache.ts';
 import type { FileStamp } from './file-digest.ts';
 import type { HashCache } from './hash-cache.ts';
 import type { HashPool } from './hash-pool.ts';
+import type { PackageCache } from './package-cache.ts';
 import type { Progress } from './progress.ts';
 import type { Skipped } from './skipped.ts';
 

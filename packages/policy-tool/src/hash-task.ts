@@ -7,8 +7,9 @@ import { ByteReader } from './archive/byte-reader.ts';
 import { decompressed } from './archive/compression.ts';
 import { initrdFiles } from './archive/initrd.ts';
 import { tarEntries } from './archive/tar.ts';
-import { type DebPackage, readDeb } from './deb/deb-package.ts';
+import { readDeb } from './deb/deb-package.ts';
 import { digestFile, type FileDigestResult } from './file-digest.ts';
+import type { PackageContent } from './package-cache.ts';
 import { isErrno, reason, ToolError } from './tool-error.ts';
 
 /** A part of a file: the whole if `sizeBytes` is absent. */
@@ -43,7 +44,7 @@ export type HashTask =
 export type HashResult = {
   readonly files: readonly FileDigestResult[];
   readonly initrd: readonly (readonly [path: string, hex: string])[];
-  readonly deb: DebPackage & { readonly sha256: string };
+  readonly deb: PackageContent & { readonly sha256: string };
   readonly layer: readonly LayerEntry[];
   readonly sum: string;
 };

@@ -14,6 +14,20 @@ export async function readOpenPgpKeys(files: readonly string[]): Promise<OpenPgp
   return keys.flat();
 }
 
+/** What tells these very keys, all of them valid, from any others; `undefined` without a key, and if one is not valid. */
+export async function validFingerprints(keys: OpenPgpKeys, now: Date): Promise<string | undefined> {
+  if (keys.length === 0) return undefined;
+  try {
+    for (const key of keys) await key.verifyPrimaryKey(now);
+  } catch {
+    return undefined;
+  }
+  return keys
+    .map((key) => key.getFingerprint())
+    .sort()
+    .join(' ');
+}
+
 /** The keys in a file called `name`, armoured or not. @throws ToolError `key_invalid` */
 export async function parseOpenPgpKeys(bytes: Uint8Array, name: string): Promise<OpenPgpKeys> {
   const { readKeys } = await load();

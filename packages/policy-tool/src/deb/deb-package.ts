@@ -5,16 +5,9 @@ import { arMembers } from '../archive/ar.ts';
 import { ByteReader } from '../archive/byte-reader.ts';
 import { decompressed } from '../archive/compression.ts';
 import { tarEntries } from '../archive/tar.ts';
+import type { PackageContent } from '../package-cache.ts';
 import { ToolError } from '../tool-error.ts';
 import { paragraphs } from './deb-control.ts';
-
-/** What a binary package brings: paths from `/` on, with the digests of their regular files. */
-export type DebPackage = {
-  readonly name: string;
-  readonly version: string;
-  readonly architecture: string;
-  readonly files: readonly (readonly [path: string, hex: string])[];
-};
 
 const MAX_CONTROL_BYTES = 16 << 20;
 
@@ -22,10 +15,10 @@ const MAX_CONTROL_BYTES = 16 << 20;
  * Reads a `.deb` to its end. Source: deb(5): `debian-binary`, `control.tar*`, `data.tar*` in this order.
  * @throws ToolError `archive_malformed`, `archive_unsupported`, `program_missing`
  */
-export async function readDeb(source: AsyncIterable<Uint8Array>, algorithm: HashAlgorithm): Promise<DebPackage> {
+export async function readDeb(source: AsyncIterable<Uint8Array>, algorithm: HashAlgorithm): Promise<PackageContent> {
   const reader = new ByteReader(source, 'deb');
-  let control: Omit<DebPackage, 'files'> | undefined;
-  let files: DebPackage['files'] | undefined;
+  let control: Omit<PackageContent, 'files'> | undefined;
+  let files: PackageContent['files'] | undefined;
   for await (const { name, content } of arMembers(reader)) {
     if (name === 'debian-binary') {
       const chunks: Buffer[] = [];
@@ -44,8 +37,8 @@ export async function readDeb(source: AsyncIterable<Uint8Array>, algorithm: Hash
   return { ...control, files };
 }
 
-async function readControl(content: AsyncIterable<Uint8Array>): Promise<Omit<DebPackage, 'files'> | undefined> {
-  let control: Omit<DebPackage, 'files'> | undefined;
+async function readControl(content: AsyncIterable<Uint8Array>): Promise<Omit<PackageContent, 'files'> | undefined> {
+  let control: Omit<PackageContent, 'files'> | undefined;
   for await (const entry of tarEntries(new ByteReader(decompressed(content), 'tar'))) {
     if (entry.path !== 'control' || entry.type !== 'file') continue;
     if (entry.sizeBytes > MAX_CONTROL_BYTES) throw new ToolError('archive_malformed', 'Its control file is too large');
@@ -56,12 +49,15 @@ async function readControl(content: AsyncIterable<Uint8Array>): Promise<Omit<Deb
     if (name === undefined || version === undefined) {
       throw new ToolError('archive_malformed', 'Its control file has no Package or no Version');
     }
-    control = { name, version, architecture: fields?.get('architecture') ?? '' };
+    control = { name, version };
   }
   return control;
 }
 
-async function readData(content: AsyncIterable<Uint8Array>, algorithm: HashAlgorithm): Promise<DebPackage['files']> {
+async function readData(
+  content: AsyncIterable<Uint8Array>,
+  algorithm: HashAlgorithm,
+): Promise<PackageContent['files']> {
   const digests = new Map<string, string>();
   for await (const entry of tarEntries(new ByteReader(decompressed(content), 'tar'))) {
     if (entry.type === 'file') {

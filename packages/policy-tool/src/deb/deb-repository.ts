@@ -3,12 +3,12 @@ import type { Log } from '@keylime/service/log';
 import { decompressed } from '../archive/compression.ts';
 import type { Workshop } from '../digest-files.ts';
 import { type OpenPgpKeys, verifyClearSigned, verifyDetached } from '../open-pgp.ts';
+import type { PackageContent } from '../package-cache.ts';
 import type { PackageNames } from '../package-names.ts';
 import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository, type RepositoryFiles } from '../repository-files.ts';
 import { ToolError } from '../tool-error.ts';
 import { paragraphs } from './deb-control.ts';
-import type { DebPackage } from './deb-package.ts';
 import { addDeb } from './deb-sources.ts';
 
 /** One line of a `sources.list`. */
@@ -54,7 +54,7 @@ export async function addDebRepository(
     packages.push(...indexedPackages(await readIndex(files, repository, folder, release), options.names));
   }
   progress.start(`Reading packages of ${repository.where}`, packages.length);
-  const read = new Map<IndexedPackage, DebPackage>();
+  const read = new Map<IndexedPackage, PackageContent>();
   await forEachLimited(packages, options.maxWorkers, async (one) => {
     const { file, sha256 } = one;
     const task = { kind: 'deb', algorithm, sha256, shown: files.show(file) } as const;

@@ -5,11 +5,11 @@ import type { Workshop } from '../digest-files.ts';
 import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
 import { type OpenPgpKeys, parseOpenPgpKeys, readOpenPgpKeys } from '../open-pgp.ts';
+import type { PackageContent } from '../package-cache.ts';
 import { type PackageNames, packageNames } from '../package-names.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl } from '../repository-files.ts';
 import { reason, ToolError } from '../tool-error.ts';
-import type { DebPackage } from './deb-package.ts';
 import { addDebRepository, type DebRepository, type DebRepositoryOptions } from './deb-repository.ts';
 import { addInstalledPackages } from './dpkg-database.ts';
 import { parseRepository, readSourcesFile } from './sources-list.ts';
@@ -120,7 +120,7 @@ async function addDebFiles(place: string, names: PackageNames, workshop: Worksho
   const files = debFiles(place);
   const { progress } = workshop;
   progress.start(`Reading packages of ${place}`, files.length);
-  const read = new Map<string, DebPackage>();
+  const read = new Map<string, PackageContent>();
   // As many at the same time as keep the threads busy: their order does not matter, their memory does.
   await forEachLimited(files, 8, async (file) => {
     read.set(file, await readFileOnce(file, workshop));
@@ -133,7 +133,7 @@ async function addDebFiles(place: string, names: PackageNames, workshop: Worksho
 }
 
 /** A package in a file, which is not read again while the file is the same. */
-async function readFileOnce(file: string, { algorithm, pool, cache, packages }: Workshop): Promise<DebPackage> {
+async function readFileOnce(file: string, { algorithm, pool, cache, packages }: Workshop): Promise<PackageContent> {
   const sum = cachedDigest(cache, file, 'sha256');
   const known = sum.known === undefined ? undefined : packages.find(sum.known, algorithm);
   if (known !== undefined) return known;
@@ -155,7 +155,7 @@ function debFiles(place: string): readonly string[] {
 }
 
 /** Adds the files of a package under each name that they may have once they are installed. */
-export function addDeb({ name, version, files }: DebPackage, draft: PolicyDraft): void {
+export function addDeb({ name, version, files }: PackageContent, draft: PolicyDraft): void {
   const label = `${name} ${version}`;
   for (const [file, hex] of files) {
     for (const installed of installedNames(file)) addFile(draft, installed, hex, label);

@@ -5,6 +5,7 @@ import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
 import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
+import type { PackageContent } from '../package-cache.ts';
 import type { PackageNames } from '../package-names.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository } from '../repository-files.ts';
@@ -76,7 +77,7 @@ export async function addLocalRepository(
   }
 }
 
-export function addRpm({ name, version, files }: RpmHeader, draft: PolicyDraft, skipped: Skipped): void {
+export function addRpm({ name, version, files }: PackageContent, draft: PolicyDraft, skipped: Skipped): void {
   for (const [file, hex] of files) addRpmFile({ path: file, hex, label: `${name} ${version}` }, draft, skipped);
 }
 

@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto';
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
 import type { Workshop } from '../digest-files.ts';
 import { patiently } from '../http-files.ts';
+import { validFingerprints } from '../open-pgp.ts';
+import type { PackageContent } from '../package-cache.ts';
 import type { PackageNames } from '../package-names.ts';
 import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl, openRepository, type RepositoryFiles } from '../repository-files.ts';
@@ -20,7 +23,7 @@ import { type RpmHeader, readRpmHeader } from './rpm-header.ts';
 /**
  * Adds the files of all packages of a repository on a server: from its `filelists-ext` metadata, or else from the headers
  * of its packages, of which no more is asked for. A header is covered by no metadata: where the operator gave keys, it must
- * be signed by one of them. Metadata that need not be signed say nothing of files.
+ * be signed by one of them; then it is not fetched again. Metadata that need not be signed say nothing of files.
  * @throws ToolError
  */
 export async function addRemoteRepository(
@@ -28,7 +31,7 @@ export async function addRemoteRepository(
   trust: RpmTrust,
   names: PackageNames,
   maxWorkers: number,
-  { progress, skipped, now }: Workshop,
+  { packages: cache, progress, skipped, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
@@ -48,9 +51,14 @@ export async function addRemoteRepository(
   const packages: RepositoryPackage[] = [];
   for await (const one of repositoryPackages(files, repomd)) if (names.wants(one.name)) packages.push(one);
   progress.start(`Reading headers of ${url}`, packages.length);
-  const headers = new Map<RepositoryPackage, RpmHeader>();
+  const signers = await validFingerprints(trust.keys, now);
+  const headers = new Map<RepositoryPackage, PackageContent>();
   await forEachLimited(packages, maxWorkers, async (one) => {
-    headers.set(one, await patiently(() => headerOf(files, one, trust, now)));
+    const sum = signers === undefined ? undefined : sumOf(one, signers);
+    const known = sum === undefined ? undefined : cache.find(sum, 'rpm');
+    const header = known ?? (await patiently(() => headerOf(files, one, trust, now)));
+    if (sum !== undefined && known === undefined) cache.keep(sum, 'rpm', header);
+    headers.set(one, header);
     progress.advance();
   });
   for (const one of packages) {
@@ -58,6 +66,10 @@ export async function addRemoteRepository(
     if (header !== undefined && names.wants(header.name)) addRpm(header, draft, skipped);
   }
 }
+
+/** Vouches for a header that one of these keys signed, and which is of that package. */
+const sumOf = ({ label, algorithm, checksum }: RepositoryPackage, signers: string): string =>
+  createHash('sha256').update(`${label}\n${algorithm} ${checksum}\n${signers}`).digest('hex');
 
 async function headerOf(
   files: RepositoryFiles,

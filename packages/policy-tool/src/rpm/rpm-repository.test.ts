@@ -183,6 +183,28 @@ test('a header that does not come whole is told, and nothing else', async (t) =>
   await refused(remote(url), /^keylime-policy: Downloading .*hello\.rpm failed: /m);
 });
 
+test('a header that was signed is fetched once, and counts for who has the same keys only', async (t) => {
+  const [signer, stranger] = [await makeSigner(), await makeSigner()];
+  const directory = await makeRepository(t, { signer });
+  writeFileSync(path.join(directory, 'stranger.asc'), stranger.publicKey);
+  const { url, requests } = await serveFiles(t, directory);
+  const cache = ['--cache', path.join(folder(t), 'digests')];
+  const keys = (...names: readonly string[]) => names.flatMap((name) => ['--rpm-key', path.join(directory, name)]);
+  const fetched = async (...args: readonly string[]): Promise<number> => {
+    const before = requests.length;
+    const made = await remote(url, ...cache, ...args);
+    assert.equal(made.code, 0, made.stderr);
+    assert.deepEqual({ ...policyOf(made).digests }, DIGESTS);
+    return requests.slice(before).filter((request) => request.url.endsWith('.rpm')).length;
+  };
+  assert.equal(await fetched(...keys('key.asc')), 2);
+  assert.equal(await fetched(...keys('key.asc')), 0);
+  assert.equal(await fetched(...keys('key.asc', 'stranger.asc')), 2);
+  // Nobody vouches for what was fetched without a key.
+  assert.equal(await fetched(), 2);
+  assert.equal(await fetched(), 2);
+});
+
 test('the checksum of a package in a directory is not worked out again while the file is the same', async (t) => {
   const directory = await makeRepository(t);
   const cache = path.join(folder(t), 'digests');

@@ -2,18 +2,18 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { folder } from '../tool.fixture.ts';
-import { ToolError } from '../tool-error.ts';
 import { openPackageCache } from './package-cache.ts';
+import { folder } from './tool.fixture.ts';
+import { ToolError } from './tool-error.ts';
 
 const SUM = 'a'.repeat(64);
-const DEB = { name: 'x', version: '1', architecture: 'all', files: [['/opt/\udcff', 'b'.repeat(64)]] } as const;
+const CONTENT = { name: 'x', version: '1', files: [['/opt/\udcff', 'b'.repeat(64)]] } as const;
 
 test('what was kept is found under its SHA-256 and algorithm, also by another process', (t) => {
   const directory = path.join(folder(t), 'cache');
-  openPackageCache(directory).keep(SUM, 'sha256', DEB);
+  openPackageCache(directory).keep(SUM, 'sha256', CONTENT);
   const cache = openPackageCache(directory);
-  assert.deepEqual(cache.find(SUM, 'sha256'), DEB);
+  assert.deepEqual(cache.find(SUM, 'sha256'), CONTENT);
   assert.equal(cache.find(SUM, 'sha512'), undefined);
   assert.equal(cache.find('c'.repeat(64), 'sha256'), undefined);
 });
@@ -21,7 +21,7 @@ test('what was kept is found under its SHA-256 and algorithm, also by another pr
 test('what others can write is refused, what is no package is none', (t) => {
   const directory = folder(t);
   const file = path.join(directory, `${SUM}.sha256`);
-  for (const text of ['', '{}', '{"name":"x","version":"1","architecture":"all","files":[["/x"]]}']) {
+  for (const text of ['', '{}', '{"name":"x","version":"1","files":[["/x"]]}']) {
     writeFileSync(file, text, { mode: 0o600 });
     assert.equal(openPackageCache(directory).find(SUM, 'sha256'), undefined);
   }
@@ -38,7 +38,7 @@ test('what nobody asked for in ninety days is forgotten, and nothing else', (t) 
   let now = Date.now();
   const cache = openPackageCache(directory, () => now);
   const [used, unused] = [SUM, 'd'.repeat(64)];
-  for (const sum of [used, unused]) cache.keep(sum, 'sha256', DEB);
+  for (const sum of [used, unused]) cache.keep(sum, 'sha256', CONTENT);
   now += 60 * day;
   cache.find(used, 'sha256');
   now += 60 * day;
@@ -51,8 +51,8 @@ test('what cannot be kept is told at the end', (t) => {
   const directory = path.join(folder(t), 'cache');
   mkdirSync(path.join(directory, `${SUM}.sha256`), { recursive: true });
   const cache = openPackageCache(directory);
-  cache.keep(SUM, 'sha256', DEB);
-  cache.keep('e'.repeat(64), 'sha256', DEB);
+  cache.keep(SUM, 'sha256', CONTENT);
+  cache.keep('e'.repeat(64), 'sha256', CONTENT);
   assert.throws(
     () => cache.save(),
     (error) => error instanceof ToolError && error.code === 'file_unwritable',

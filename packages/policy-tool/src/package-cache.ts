@@ -2,14 +2,24 @@ import { readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import path from 'node:path';
 import type { HashAlgorithm } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
-import { readPrivately, writePrivately } from '../private-file.ts';
-import { isErrno, reason, ToolError } from '../tool-error.ts';
-import type { DebPackage } from './deb-package.ts';
+import { readPrivately, writePrivately } from './private-file.ts';
+import { isErrno, reason, ToolError } from './tool-error.ts';
 
-/** What packages bring that were read before, by the SHA-256 of the whole package: who knows that need not read it again. */
+/** What a package brings: its regular files with their digests. */
+export type PackageContent = {
+  readonly name: string;
+  readonly version: string;
+  readonly files: readonly (readonly [path: string, hex: string])[];
+};
+
+/**
+ * What packages bring that were read before, by a SHA-256 that vouches for it: that of the whole package, or of all that was
+ * verified of it. Who knows that need not read the package again.
+ */
 export type PackageCache = {
-  readonly find: (sha256: string, algorithm: HashAlgorithm) => DebPackage | undefined;
-  readonly keep: (sha256: string, algorithm: HashAlgorithm, deb: DebPackage) => void;
+  /** `kind` is the algorithm of the digests, or `rpm` for those that RPMs have. */
+  readonly find: (sha256: string, kind: HashAlgorithm | 'rpm') => PackageContent | undefined;
+  readonly keep: (sha256: string, kind: HashAlgorithm | 'rpm', content: PackageContent) => void;
   /** Forgets what nobody has asked for in a long time. @throws ToolError, also if something could not be kept */
   readonly save: () => void;
 };
@@ -25,18 +35,18 @@ export const noPackageCache: PackageCache = { find: () => undefined, keep: () =>
  */
 export function openPackageCache(directory: string, now: () => number = Date.now): PackageCache {
   let problem: unknown;
-  const place = (sha256: string, algorithm: string) => path.join(directory, `${sha256}.${algorithm}`);
+  const place = (sha256: string, kind: string) => path.join(directory, `${sha256}.${kind}`);
   return {
-    find(sha256, algorithm) {
-      const file = place(sha256, algorithm);
-      const deb = packageOf(parseJson(readPrivately(file)?.toString('utf8') ?? ''));
-      if (deb !== undefined) touch(file, now());
-      return deb;
+    find(sha256, kind) {
+      const file = place(sha256, kind);
+      const content = contentOf(parseJson(readPrivately(file)?.toString('utf8') ?? ''));
+      if (content !== undefined) touch(file, now());
+      return content;
     },
-    keep(sha256, algorithm, deb) {
+    keep(sha256, kind, { name, version, files }) {
       if (problem !== undefined) return;
       try {
-        writePrivately(place(sha256, algorithm), JSON.stringify(deb));
+        writePrivately(place(sha256, kind), JSON.stringify({ name, version, files }));
       } catch (error) {
         problem = error;
       }
@@ -61,11 +71,11 @@ function forgetOld(directory: string, nowMs: number): void {
   }
 }
 
-function packageOf(json: Json | undefined): DebPackage | undefined {
+function contentOf(json: Json | undefined): PackageContent | undefined {
   if (!isJsonObject(json)) return undefined;
-  const { name, version, architecture, files } = json;
-  if (typeof name !== 'string' || typeof version !== 'string' || typeof architecture !== 'string') return undefined;
-  return Array.isArray(files) && files.every(isFile) ? { name, version, architecture, files } : undefined;
+  const { name, version, files } = json;
+  if (typeof name !== 'string' || typeof version !== 'string') return undefined;
+  return Array.isArray(files) && files.every(isFile) ? { name, version, files } : undefined;
 }
 
 const isFile = (item: Json): item is [path: string, hex: string] =>
