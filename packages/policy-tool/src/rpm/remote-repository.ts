@@ -63,7 +63,7 @@ export async function addRemoteRepository(
   });
   for (const one of packages) {
     const header = headers.get(one);
-    if (header !== undefined && names.wants(header.name)) addRpm(header, draft, skipped);
+    if (header !== undefined) addRpm(header, draft, skipped);
   }
 }
 
