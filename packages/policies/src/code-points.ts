@@ -100,12 +100,20 @@ export const SPACE: CharacterClass = {
   ],
 };
 
+/** Characters with the one that Python takes for the same (simple case folding of Unicode), where JavaScript's mapping is several. */
+const FOLDED: ReadonlyMap<string, string> = new Map([
+  ['\u0130', 'i'],
+  ['\u1fd3', '\u0390'],
+  ['\u1fe3', '\u03b0'],
+  ['\ufb05', '\ufb06'],
+]);
+
 /** All cases of each code point that has several. No letter with case lies above U+1FFFF. */
 const caseFamilies = once(() => {
   const byFolded = new Map<string, number[]>();
   for (let codePoint = 0; codePoint <= 0x1ffff; codePoint++) {
     const character = String.fromCodePoint(codePoint);
-    const folded = oneCharacter(oneCharacter(character, 'toUpperCase'), 'toLowerCase');
+    const folded = FOLDED.get(character) ?? oneCharacter(oneCharacter(character, 'toUpperCase'), 'toLowerCase');
     const family = byFolded.get(folded);
     if (family === undefined) byFolded.set(folded, [codePoint]);
     else family.push(codePoint);
@@ -124,10 +132,13 @@ function oneCharacter(character: string, change: 'toUpperCase' | 'toLowerCase'):
 export function ignoreCase(set: CodePoints, ascii: boolean): CodePoints {
   const families = caseFamilies();
   const [only] = set;
+  const hasCase = (codePoint: number) => !ascii || codePoint < 0x80;
   const cased =
     set.length === 1 && only?.[0] === only?.[1]
-      ? [families.get(only?.[0] ?? 0) ?? []]
-      : [...families].filter(([codePoint]) => contains(set, codePoint)).map(([, family]) => family);
-  const others = cased.flat().filter((codePoint) => !ascii || codePoint < 0x80);
+      ? [hasCase(only?.[0] ?? 0) ? (families.get(only?.[0] ?? 0) ?? []) : []]
+      : [...families]
+          .filter(([codePoint]) => hasCase(codePoint) && contains(set, codePoint))
+          .map(([, family]) => family);
+  const others = cased.flat().filter(hasCase);
   return others.length === 0 ? set : union(set, ...others.map(single));
 }

@@ -245,8 +245,13 @@ class Parser {
   #scopedFlags(flags: Flags, from: number): Flags {
     let changed = flags;
     let on = true;
+    let kind: string | undefined;
     for (;;) {
       const letter = this.#characters[this.#at++] ?? '';
+      if (letter === 'a' || letter === 'u') {
+        if (kind !== undefined && kind !== letter) this.#refuse('flags a and u are incompatible', from);
+        kind = letter;
+      }
       if (letter === ':') return changed;
       if (letter === ')') this.#refuse('flags for the whole expression are not supported, write (?i:...)', from);
       if (letter === '-' && on) on = false;
