@@ -116,7 +116,7 @@ function* readPolicy(reader: SchemaReader, json: Json, text: string): Steps<Runt
   const buffers = yield* reader.digestMap(root['ima-buf'], ['ima-buf']);
   const keyringText = reader.string(root['verification-keys'], ['verification-keys']);
   const verificationKeys = keyringText === undefined ? undefined : reader.keyring(keyringText, ['verification-keys']);
-  const packages = reader.packages(root.packages, ['packages']);
+  const packages = yield* reader.packages(root.packages, ['packages']);
   const excludes = reader.excludes(patterns ?? [], ['excludes']);
   if (version === undefined || generator === undefined || excludes === undefined) return undefined;
   if (digests === undefined || keyrings === undefined || buffers === undefined) return undefined;
@@ -239,9 +239,23 @@ class SchemaReader {
   }
 
   /** Digest to `name version`; a member of our own, which other tools pass over. */
-  packages(value: Json | undefined, path: Path): ReadonlyMap<string, string> {
-    const entries = Object.entries(this.object(value, path, []) ?? {});
-    return new Map(entries.map(([hex, name]) => [hex, this.string(name, [...path, hex]) ?? '']));
+  *packages(value: Json | undefined, path: Path): Steps<ReadonlyMap<string, string>> {
+    const object = this.object(value, path, []) ?? {};
+    const map = new Map<string, string>();
+    // The files of a package share its name in memory.
+    const names = new Map<string, string>();
+    let count = 0;
+    for (const hex in object) {
+      const name = object[hex];
+      if (typeof name !== 'string') this.string(name, [...path, hex]);
+      else {
+        const known = names.get(name);
+        if (known === undefined) names.set(name, name);
+        map.set(hex, known ?? name);
+      }
+      if (++count % NAMES_PER_STEP === 0) yield;
+    }
+    return map;
   }
 
   excludes(patterns: readonly string[], path: Path): Excludes | undefined {
