@@ -113,6 +113,12 @@ for (const [what, text, rule, expected] of [
     {},
     ['dm_table_load.num_targets_mismatch'],
   ],
+  [
+    'a part that is too short for the kernel to have cut it there',
+    load(verity(), 'rootfs', { targets: 2 }),
+    tableRule({ num_targets: 2, targets: [{ target_name: 'verity' }, { target_name: 'linear' }] }),
+    ['dm_table_load.num_targets_mismatch'],
+  ],
 ] as const) {
   test(`a table is refused: ${what}`, () => {
     assert.deepEqual(ids([['dm_table_load', text]], policyOf(rule)), expected);
@@ -242,6 +248,16 @@ test('a device keeps its record under a new name that the rule allows', () => {
   assert.deepEqual(ids([loaded, rename('rootfs', 'other')], fixed), ['dm_device_rename.new_uuid_invalid']);
 });
 
+test('a device does not take the name of another one', () => {
+  const policy = policyOf(tableRule({ name: 'rootfs(-old)?' }));
+  const loads: readonly Event[] = [
+    ['dm_table_load', load()],
+    ['dm_table_load', load(verity(), 'rootfs-old')],
+  ];
+  assert.deepEqual(ids(loads, policy), []);
+  assert.deepEqual(ids([...loads, rename('rootfs-old')], policy), ['dm_device_rename.multiple_table_loads']);
+});
+
 test('where devices are known by uuid, one that is renamed is known by its new uuid', () => {
   const policy = policyOf({ device_rename: { valid_name: null, valid_uuid: null } }, 'uuid');
   const loaded: Event = ['dm_table_load', load()];
@@ -324,6 +340,8 @@ test('devices are remembered, and judged by what they were', () => {
   const more = { policy, firstEntry: 2, runningPcr: first.runningPcr };
   assert.deepEqual(idsOf(appraiseLines(lines, { ...more, devices: JSON.parse(JSON.stringify(first.devices)) })), []);
   assert.deepEqual(idsOf(appraiseLines(lines, more)), ['dm_device_resume.resume_before_table_load']);
+  const again = appraiseLines(linesOf([['dm_table_load', load()]]), { policy, devices: first.devices });
+  assert.deepEqual(idsOf(again), [], 'with a list from its first entry on, nothing is there yet');
 });
 
 test('an event under the digest of another one fails', () => {

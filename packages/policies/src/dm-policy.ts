@@ -32,6 +32,15 @@ export type DmPolicy = { readonly matchOn: 'name' | 'uuid'; readonly rules: read
 /** What is wrong with a dm policy, and where, from the policy object down. */
 export type DmPolicyProblem = { readonly path: readonly (string | number)[]; readonly message: string };
 
+/** The members of a policy and of its parts. Any other is a slip of the pen, and what it was meant to demand would not be demanded. */
+const MEMBERS = {
+  policy: ['version', 'match_on', 'rules'],
+  rule: ['required', 'device_resume_required', 'allow_clear', 'device_rename', 'device_remove', 'table_load'],
+  device_rename: ['valid_name', 'valid_uuid'],
+  device_remove: ['allow_removal'],
+  table_load: ['allow_multiple_loads', ...DM_METADATA, 'num_targets', 'targets'],
+} as const satisfies Record<string, readonly string[]>;
+
 const ANY: DmReference = { kind: 'any' };
 const TRUE: readonly string[] = ['y', 'yes', 't', 'true', 'on', '1'];
 const FALSE: readonly string[] = ['n', 'no', 'f', 'false', 'off', '0'];
@@ -53,7 +62,7 @@ export function matchesReference(reference: DmReference, value: string | undefin
 /** Decodes the member `ima.dm_policy` of a runtime policy (version 1); all problems go to `refuse`. */
 export function decodeDmPolicy(json: Json, refuse: (problem: DmPolicyProblem) => void): DmPolicy | undefined {
   const reader = new DmReader(refuse);
-  const root = reader.object(json, []);
+  const root = reader.known(reader.object(json, []), 'policy', []);
   if (root === undefined) return undefined;
   if (root.version !== 1) reader.refuse(['version'], 'only version 1 is known');
   const matchOn = root.match_on;
@@ -81,11 +90,21 @@ class DmReader {
     return isJsonObject(value) ? value : this.refuse(path, 'an object is wanted');
   }
 
+  /** The same object, whose members are those of a `kind`. */
+  known<T extends { readonly [key: string]: Json } | undefined>(object: T, kind: keyof typeof MEMBERS, path: Path): T {
+    const members: readonly string[] = MEMBERS[kind];
+    for (const key of Object.keys(object ?? {})) {
+      if (!members.includes(key)) this.refuse([...path, key], `is not a member of this object: ${members.join(', ')}`);
+    }
+    return object;
+  }
+
   rule(name: string, json: Json): DmRule | undefined {
     const path = ['rules', name];
-    const rule = this.object(json, path);
+    const rule = this.known(this.object(json, path), 'rule', path);
     if (rule === undefined) return undefined;
-    const part = (key: string) => (rule[key] === undefined ? {} : (this.object(rule[key], [...path, key]) ?? {}));
+    const part = (key: 'table_load' | 'device_rename' | 'device_remove') =>
+      rule[key] === undefined ? {} : (this.known(this.object(rule[key], [...path, key]), key, [...path, key]) ?? {});
     const [load, rename, remove] = [part('table_load'), part('device_rename'), part('device_remove')];
     const loadPath = [...path, 'table_load'];
     const targets = this.#targets(load, loadPath);

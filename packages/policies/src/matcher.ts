@@ -45,7 +45,8 @@ export function createMatcher(automaton: Automaton, cacheNumbers = CACHE_NUMBERS
   let numbered: DeterministicState[] = [];
   let numbers = new Map<string, number>();
   let cached = 0;
-  const seen = new Uint32Array(states.length);
+  // Numbers of rounds are exact up to 2^53: one that wrapped would not know what it has seen, and go round for ever.
+  const seen = new Float64Array(states.length);
   let round = 0;
 
   const numberOf = (core: Int32Array, before: number): number => {
