@@ -265,7 +265,10 @@ export function failureEvent(failure: Failure): FailureEvent {
         got: failure.actual,
       });
     case 'ima_key_unsupported':
-      return mild('ima.invalid_key', `Key of entry ${failure.index} is of type ${failure.keyType}`, place(failure));
+      return mild('ima.invalid_key', `Key of entry ${failure.index} on ${failure.path} is of type ${failure.keyType}`, {
+        ...place(failure),
+        got: failure.actual,
+      });
     case 'ima_signature_malformed':
       return mild(
         'ima.validator.ima-sig.invalid_signature',
@@ -284,7 +287,10 @@ export function failureEvent(failure: Failure): FailureEvent {
         },
       );
     case 'ima_boot_aggregate_missing':
-      return mild('ima.validation.ima-ng.not_in_allowlist', 'The measurement list does not start with boot_aggregate');
+      return mild('ima.validation.ima-ng.not_in_allowlist', 'The measurement list does not start with boot_aggregate', {
+        index: 0,
+        expected: 'boot_aggregate',
+      });
     case 'ima_quote_progress':
       return mild(
         'ima.quote_progress',

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import { failureEvent } from './event.ts';
-import { appraiseLines, BOOT_LINE, lineOf, pcrAfter, policyWith, sha256 } from './list.fixture.ts';
+import { appraiseLines, BOOT_LINE, bufferLine, lineOf, pcrAfter, policyWith, sha256 } from './list.fixture.ts';
 
 const [OLD, NEW, OTHER] = [sha256('old'), sha256('new'), sha256('other')];
 const policy = policyWith({
@@ -76,6 +77,26 @@ test('a path that is not known, under a digest that is not, has nothing to add',
     got: OTHER,
     policy_member: 'digests',
   });
+});
+
+test('a key of no use is told with its keyring and digest, a list without its beginning with what belongs there', () => {
+  const key = generateKeyPairSync('ed25519').publicKey.export({ format: 'der', type: 'spki' });
+  assert.deepEqual(contexts([BOOT_LINE, bufferLine('.ima', key)]), [
+    {
+      message: 'Key of entry 1 on .ima is of type ed25519',
+      index: 1,
+      path: '.ima',
+      template: 'ima-buf',
+      got: sha256(key),
+    },
+  ]);
+  assert.deepEqual(contexts([lineOf(`ima-ng sha256:${OLD} /usr/bin/tool`)]), [
+    {
+      message: 'The measurement list does not start with boot_aggregate',
+      index: 0,
+      expected: 'boot_aggregate',
+    },
+  ]);
 });
 
 test('names that are no UTF-8 are found too', () => {

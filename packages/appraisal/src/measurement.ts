@@ -41,7 +41,8 @@ export type MeasurementFailure =
     } & Signed)
   /** `actual` is the entry's digest, `expected` that of its buffer; absent where its algorithm is not available. */
   | (OfPath & { readonly kind: 'ima_buffer_digest_mismatch'; readonly actual: string; readonly expected?: string })
-  | (OfPath & { readonly kind: 'ima_key_unsupported'; readonly keyType: string })
+  /** `actual` is the entry's digest, that of the key. */
+  | (OfPath & { readonly kind: 'ima_key_unsupported'; readonly keyType: string; readonly actual: string })
   | (OfPath & { readonly kind: 'ima_signature_malformed'; readonly sizeBytes: number; readonly keyId?: string })
   | (Partial<OfPath> & {
       readonly kind: 'ima_device_mapper';
@@ -268,7 +269,7 @@ function judgeBuffer(
   }
   const key = parseMeasuredKey(buffer);
   if (!key.ok && key.problem.kind === 'key_unsupported') {
-    return [{ kind: 'ima_key_unsupported', ...place, keyType: key.problem.keyType }];
+    return [{ kind: 'ima_key_unsupported', ...place, keyType: key.problem.keyType, actual: hex }];
   }
   if (key.ok) {
     if (policy.ignoredKeyrings.has('*') || policy.ignoredKeyrings.has(path)) return [];

@@ -12,6 +12,7 @@ test('there is something to do about a policy that is not signed', () => {
 const at = { index: 3, path: '/usr/bin/tool', template: 'ima-sig' } as const;
 const unlisted = { ...at, kind: 'ima_path_unknown', map: 'digests', actual: 'ab' } as const;
 
+const changed = { ...at, kind: 'ima_digest_not_allowed', map: 'digests', actual: 'ab', expected: ['cd'] } as const;
 /** Every failure of a measurement list, by what the advice must name. */
 const failures: readonly (readonly [Failure, RegExp])[] = [
   [unlisted, /add it to the policy .*find out who put it there/],
@@ -20,7 +21,11 @@ const failures: readonly (readonly [Failure, RegExp])[] = [
   [{ ...unlisted, path: 'boot_aggregate' }, /measured-boot policy/],
   [{ ...unlisted, map: 'keyrings', path: '.ima' }, /keyring \.ima: .*ignored_keyrings/],
   [{ ...unlisted, map: 'ima-buf' }, /to ima-buf of the policy/],
-  [{ ...at, kind: 'ima_digest_not_allowed', map: 'digests', actual: 'ab', expected: ['cd'] }, /it was replaced/],
+  [changed, /it was replaced/],
+  [{ ...changed, explanation: { expectedPackages: ['tool 1.0-1'] } }, /if the package was updated/],
+  [{ ...changed, path: 'boot_aggregate' }, /measured-boot policy/],
+  [{ ...changed, map: 'keyrings', path: '.ima' }, /keyring \.ima: .*ignored_keyrings/],
+  [{ ...changed, map: 'ima-buf' }, /to ima-buf of the policy/],
   [{ kind: 'ima_boot_aggregate_missing' }, /whole list of this boot/],
   [{ kind: 'ima_entry_malformed', index: 1, problem: 'pcr', line: 'x' }, /ima_ml_path/],
   [
@@ -31,7 +36,7 @@ const failures: readonly (readonly [Failure, RegExp])[] = [
   [{ ...at, kind: 'ima_violation' }, /tomtou = accept/],
   [{ ...at, kind: 'ima_template_hash_mismatch', actual: 'a', expected: 'b' }, /ima\.log_hash_alg/],
   [{ ...at, kind: 'ima_buffer_digest_mismatch', actual: 'a' }, /list was changed/],
-  [{ ...at, kind: 'ima_key_unsupported', keyType: 'dsa' }, /RSA or ECDSA/],
+  [{ ...at, kind: 'ima_key_unsupported', keyType: 'dsa', actual: 'ab' }, /RSA or ECDSA/],
   [{ ...at, kind: 'ima_signature_malformed', sizeBytes: 3 }, /evmctl ima_sign/],
   [{ ...at, kind: 'ima_device_mapper', problem: 'parsing_failed', detail: 'd' }, /dmsetup table/],
   [{ kind: 'ima_pcr_mismatch', quoted: 'a', replayed: 'b' }, /--ima-extend-mode/],

@@ -6,13 +6,7 @@ type Context = { readonly [key: string]: Json };
 /** What an operator can do about a failure that came with `context`; the first of the patterns that fits counts. */
 const ADVICE: readonly (readonly [event: RegExp, advice: (context: Context) => string])[] = [
   [/^ima\.validation\.ima-ng\.not_in_allowlist$/, unlisted],
-  [
-    /^ima\.validation\.ima-ng\.runtime_policy_hash$/,
-    ({ expected_packages: packages }) =>
-      packages === undefined
-        ? 'if the file was updated, add its digest to the policy (keylime-policy create runtime, updateruntimepolicy) and reactivate; if nobody updated it, it was replaced'
-        : 'if the package was updated, make the policy again from the new packages (updateruntimepolicy) and reactivate; if nobody updated it, it was replaced',
-  ],
+  [/^ima\.validation\.ima-ng\.runtime_policy_hash$/, otherDigest],
   [
     /^ima\.validation\.ima_hash$/,
     () =>
@@ -75,7 +69,8 @@ const ADVICE: readonly (readonly [event: RegExp, advice: (context: Context) => s
   ...BOOT_ADVICE,
 ];
 
-function unlisted({ policy_member: member, path, listed_for: others, signature }: Context): string {
+/** Of what is no file, whether its name is in the policy or not. */
+function noFile({ policy_member: member, path }: Context): string | undefined {
   if (member === 'keyrings') {
     return `a key was loaded onto keyring ${String(path)}: add its digest to keyrings of the policy if it is yours, or the keyring to ima.ignored_keyrings if its keys do not matter`;
   }
@@ -83,6 +78,21 @@ function unlisted({ policy_member: member, path, listed_for: others, signature }
   if (path === 'boot_aggregate') {
     return 'firmware or boot loader are others than the policy says: leave boot_aggregate out of the policy and judge the boot by a measured-boot policy, or add the new digest after an update';
   }
+  return undefined;
+}
+
+function otherDigest(context: Context): string {
+  const advice = noFile(context);
+  if (advice !== undefined) return advice;
+  return context.expected_packages === undefined
+    ? 'if the file was updated, add its digest to the policy (keylime-policy create runtime, updateruntimepolicy) and reactivate; if nobody updated it, it was replaced'
+    : 'if the package was updated, make the policy again from the new packages (updateruntimepolicy) and reactivate; if nobody updated it, it was replaced';
+}
+
+function unlisted(context: Context): string {
+  const { policy_member: member, listed_for: others, signature } = context;
+  const advice = noFile(context);
+  if (advice !== undefined) return advice;
   if (member === undefined)
     return 'the list does not begin where a boot begins: see that ima_ml_path is the whole list of this boot';
   if (signature === 'key_unknown') {
