@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { chmodSync, chownSync, mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -335,6 +345,28 @@ test('the files of initial ramdisks are taken, of all that are in the directory'
   const made = await runTool(['create', 'runtime', '--ramdisk-dir', boot]);
   assert.equal(made.code, 0, made.stderr);
   assert.deepEqual(policyOf(made).digests, { '/early': [sha256('e')], '/init': [sha256('1'), sha256('2')].sort() });
+});
+
+test('a ramdisk is unpacked once, until its file is another', async (t) => {
+  const directory = folder(t);
+  const image = (content: string) => gzipSync(cpioArchive([{ path: 'init', content }]));
+  writeFiles(directory, { 'boot/initrd.img': image('one') });
+  const boot = path.join(directory, 'boot');
+  const cache = path.join(directory, 'digests');
+  // As if the file had not been changed lately.
+  const later = () => new Date(Date.now() + 60_000);
+  const init = async (...args: readonly string[]) => {
+    const made = await runTool(['create', 'runtime', '--ramdisk-dir', boot, '--cache', cache, ...args], {}, later);
+    return policyOf(made).digests['/init'];
+  };
+  assert.deepEqual(await init(), [sha256('one')]);
+  const [kept = ''] = readdirSync(`${cache}.packages`);
+  const place = path.join(`${cache}.packages`, kept);
+  writeFileSync(place, readFileSync(place, 'utf8').replace(sha256('one'), sha256('kept')));
+  assert.deepEqual(await init(), [sha256('kept')]);
+  assert.deepEqual(await init('--no-cache'), [sha256('one')]);
+  writeFiles(directory, { 'boot/initrd.img': image('two') });
+  assert.deepEqual(await init(), [sha256('two')]);
 });
 
 for (const [name, ...command] of [

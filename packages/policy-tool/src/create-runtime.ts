@@ -182,10 +182,10 @@ function saveCache(cache: { readonly save: () => void }, log: Log): void {
 }
 
 function cachesOf(
-  { cache, rootfs, deb, localRpmRepo, remoteRpmRepo }: CreateOptions,
+  { cache, rootfs, ramdiskDir, deb, localRpmRepo, remoteRpmRepo }: CreateOptions,
   { env, now }: CreateEnvironment,
 ): { readonly cache: HashCache; readonly packages: PackageCache } {
-  const isOfUse = [rootfs, deb, localRpmRepo, remoteRpmRepo].some((source) => source !== undefined);
+  const isOfUse = [rootfs, ramdiskDir, deb, localRpmRepo, remoteRpmRepo].some((source) => source !== undefined);
   if (cache === false || !isOfUse) return { cache: noCache, packages: noPackageCache };
   const home = env.XDG_CACHE_HOME || path.join(env.HOME || os.homedir(), '.cache');
   const file = cache ?? path.join(home, 'keylime-policy', 'digests');

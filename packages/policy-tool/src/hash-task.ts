@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type HashAlgorithm, opensslName } from '@keylime/core/digest';
@@ -43,7 +43,7 @@ export type HashTask =
 
 export type HashResult = {
   readonly files: readonly FileDigestResult[];
-  readonly initrd: readonly (readonly [path: string, hex: string])[];
+  readonly initrd: Pick<PackageContent, 'files'> & { readonly sha256: string };
   readonly deb: PackageContent & { readonly sha256: string };
   readonly layer: readonly LayerEntry[];
   readonly sum: string;
@@ -57,9 +57,11 @@ export async function runHashTask(task: HashTask): Promise<HashResult[HashTask['
     case 'initrd':
       return inFile(task.file, async () => {
         const name = opensslName(task.algorithm);
-        return (await initrdFiles(await readFile(task.file))).map(
-          ({ path, content }) => [decodeUtf8(path), createHash(name).update(content).digest('hex')] as const,
+        const bytes = await readFile(task.file);
+        const files = (await initrdFiles(bytes)).map(
+          ({ path, content }) => [decodeUtf8(path), hash(name, content)] as const,
         );
+        return { files, sha256: hash('sha256', bytes) };
       });
     case 'deb':
       return inFile(task.shown ?? task.file, async () => {
@@ -106,11 +108,11 @@ async function readCounted<T>(
   { sha256, ...part }: FilePart & { readonly sha256?: string },
   read: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<{ readonly result: T; readonly sha256: string }> {
-  const hash = createHash('sha256');
+  const sum = createHash('sha256');
   const stream = streamOf(part);
   async function* counted() {
     for await (const piece of stream) {
-      hash.update(piece);
+      sum.update(piece);
       yield piece as Buffer;
     }
   }
@@ -119,7 +121,7 @@ async function readCounted<T>(
     const result = await read(source);
     const rest = await source.next();
     if (!rest.done) throw new ToolError('archive_malformed', 'Something follows the end of the archive');
-    const actual = hash.digest('hex');
+    const actual = sum.digest('hex');
     if (sha256 !== undefined) requireDigest(actual, sha256);
     return { result, sha256: actual };
   } catch (error) {
@@ -138,9 +140,9 @@ function requireDigest(actual: string, sha256: string): void {
 }
 
 async function sumOf(part: FilePart, algorithm: string): Promise<string> {
-  const hash = createHash(algorithm);
-  for await (const piece of streamOf(part)) hash.update(piece);
-  return hash.digest('hex');
+  const sum = createHash(algorithm);
+  for await (const piece of streamOf(part)) sum.update(piece);
+  return sum.digest('hex');
 }
 
 async function readLayer(source: AsyncIterable<Uint8Array>, algorithm: HashAlgorithm): Promise<readonly LayerEntry[]> {
@@ -149,9 +151,9 @@ async function readLayer(source: AsyncIterable<Uint8Array>, algorithm: HashAlgor
   for await (const entry of tarEntries(new ByteReader(decompressed(source), 'tar'))) {
     const path = textOf(entry.path);
     if (entry.type === 'file') {
-      const hash = createHash(name);
-      await entry.content((piece) => hash.update(piece));
-      entries.push({ path, type: 'file', hex: hash.digest('hex') });
+      const sum = createHash(name);
+      await entry.content((piece) => sum.update(piece));
+      entries.push({ path, type: 'file', hex: sum.digest('hex') });
     } else if (entry.type === 'hard_link' || entry.type === 'symbolic_link') {
       entries.push({ path, type: entry.type, target: textOf(entry.target) });
     } else entries.push({ path, type: entry.type });

@@ -1,14 +1,18 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Digested, Workshop } from './digest-files.ts';
+import { cachedDigest } from './hash-cache.ts';
+import type { PackageContent } from './package-cache.ts';
 import { realDirectory } from './root-file-system.ts';
 import { ToolError } from './tool-error.ts';
 
 /**
- * Digests the files in the initial ramdisks of a directory: its files whose names begin with `initr`.
+ * Digests the files in the initial ramdisks of a directory: its files whose names begin with `initr`. A ramdisk is not
+ * unpacked again while its file is the same.
  * @throws ToolError `not_found`, and what is wrong with a ramdisk
  */
-export async function digestRamdisks(directory: string, { algorithm, pool, progress }: Workshop): Promise<Digested[]> {
+export async function digestRamdisks(directory: string, workshop: Workshop): Promise<Digested[]> {
+  const { progress } = workshop;
   const real = realDirectory(directory);
   const names = readdirSync(real, { withFileTypes: true })
     .filter((entry) => entry.name.startsWith('initr') && !entry.isDirectory())
@@ -18,10 +22,20 @@ export async function digestRamdisks(directory: string, { algorithm, pool, progr
   progress.start('Digesting initial ramdisks', names.length);
   const ramdisks = await Promise.all(
     names.map(async (name) => {
-      const files = await pool.run({ kind: 'initrd', file: path.join(real, name), algorithm });
+      const files = await filesOf(path.join(real, name), workshop);
       progress.advance();
       return files;
     }),
   );
   return ramdisks.flatMap((files) => files.map(([name, hex]) => ({ name, hex })));
+}
+
+async function filesOf(file: string, { algorithm, pool, cache, packages }: Workshop): Promise<PackageContent['files']> {
+  const sum = cachedDigest(cache, file, 'sha256');
+  const known = sum.known === undefined ? undefined : packages.find(sum.known, algorithm);
+  if (known !== undefined) return known.files;
+  const { files, sha256 } = await pool.run({ kind: 'initrd', file, algorithm });
+  sum.keep(sha256);
+  packages.keep(sha256, algorithm, { name: path.basename(file), version: '', files });
+  return files;
 }
