@@ -3,6 +3,7 @@ import path from 'node:path';
 import { type HashAlgorithm, isHashAlgorithm } from '@keylime/core/digest';
 import type { Log } from '@keylime/service/log';
 import { importBaseKeys, importBasePolicy } from './base-policy.ts';
+import { type ContentCache, noContentCache, openContentCache } from './content-cache.ts';
 import { addDebSources } from './deb/deb-sources.ts';
 import { type AlgorithmSource, chooseAlgorithm } from './digest-algorithm.ts';
 import type { Workshop } from './digest-files.ts';
@@ -13,7 +14,6 @@ import { importMeasurementList } from './measured-files.ts';
 import { readMeasurementList } from './measurement-list.ts';
 import { addOciImage } from './oci/oci-image.ts';
 import { readOpenPgpKeys } from './open-pgp.ts';
-import { noPackageCache, openPackageCache, type PackageCache } from './package-cache.ts';
 import { packageNames } from './package-names.ts';
 import { importAllowlist, importExcludeList } from './plain-lists.ts';
 import {
@@ -111,10 +111,10 @@ export async function createRuntimePolicy(options: CreateOptions, environment: C
   }
 
   const pool = openHashPool(options.threads);
-  const { cache, packages } = cachesOf(options, environment);
+  const { cache, contents } = cachesOf(options, environment);
   try {
-    await addSystems(options, { algorithm, pool, cache, packages, progress, skipped, now: now() }, draft, log);
-    for (const one of [cache, packages]) saveCache(one, log);
+    await addSystems(options, { algorithm, pool, cache, contents, progress, skipped, now: now() }, draft, log);
+    for (const one of [cache, contents]) saveCache(one, log);
   } finally {
     progress.stop();
     await pool.close();
@@ -182,13 +182,13 @@ function saveCache(cache: { readonly save: () => void }, log: Log): void {
 }
 
 function cachesOf(
-  { cache, rootfs, ramdiskDir, deb, localRpmRepo, remoteRpmRepo }: CreateOptions,
+  { cache, rootfs, ramdiskDir, deb, oci, localRpmRepo, remoteRpmRepo }: CreateOptions,
   { env, now }: CreateEnvironment,
-): { readonly cache: HashCache; readonly packages: PackageCache } {
-  const isOfUse = [rootfs, ramdiskDir, deb, localRpmRepo, remoteRpmRepo].some((source) => source !== undefined);
-  if (cache === false || !isOfUse) return { cache: noCache, packages: noPackageCache };
+): { readonly cache: HashCache; readonly contents: ContentCache } {
+  const isOfUse = [rootfs, ramdiskDir, deb, oci, localRpmRepo, remoteRpmRepo].some((source) => source !== undefined);
+  if (cache === false || !isOfUse) return { cache: noCache, contents: noContentCache };
   const home = env.XDG_CACHE_HOME || path.join(env.HOME || os.homedir(), '.cache');
   const file = cache ?? path.join(home, 'keylime-policy', 'digests');
   const nowMs = () => now().getTime();
-  return { cache: openHashCache(file, nowMs), packages: openPackageCache(`${file}.packages`, nowMs) };
+  return { cache: openHashCache(file, nowMs), contents: openContentCache(`${file}.packages`, nowMs) };
 }

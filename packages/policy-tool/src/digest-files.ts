@@ -1,8 +1,8 @@
 import type { HashAlgorithm } from '@keylime/core/digest';
+import type { ContentCache } from './content-cache.ts';
 import type { FileStamp } from './file-digest.ts';
 import type { HashCache } from './hash-cache.ts';
 import type { HashPool } from './hash-pool.ts';
-import type { PackageCache } from './package-cache.ts';
 import type { Progress } from './progress.ts';
 import type { Skipped } from './skipped.ts';
 
@@ -11,7 +11,7 @@ export type Workshop = {
   readonly algorithm: HashAlgorithm;
   readonly pool: HashPool;
   readonly cache: HashCache;
-  readonly packages: PackageCache;
+  readonly contents: ContentCache;
   readonly progress: Progress;
   readonly skipped: Skipped;
   readonly now: Date;

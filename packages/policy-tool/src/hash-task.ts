@@ -7,9 +7,9 @@ import { ByteReader } from './archive/byte-reader.ts';
 import { decompressed } from './archive/compression.ts';
 import { initrdFiles } from './archive/initrd.ts';
 import { tarEntries } from './archive/tar.ts';
+import type { PackageContent } from './content-cache.ts';
 import { readDeb } from './deb/deb-package.ts';
 import { digestFile, type FileDigestResult } from './file-digest.ts';
-import type { PackageContent } from './package-cache.ts';
 import { isErrno, reason, ToolError } from './tool-error.ts';
 
 /** A part of a file: the whole if `sizeBytes` is absent. */

@@ -1,8 +1,8 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
+import { type PackageContent, packageContent } from './content-cache.ts';
 import type { Digested, Workshop } from './digest-files.ts';
 import { cachedDigest } from './hash-cache.ts';
-import type { PackageContent } from './package-cache.ts';
 import { realDirectory } from './root-file-system.ts';
 import { ToolError } from './tool-error.ts';
 
@@ -30,12 +30,12 @@ export async function digestRamdisks(directory: string, workshop: Workshop): Pro
   return ramdisks.flatMap((files) => files.map(([name, hex]) => ({ name, hex })));
 }
 
-async function filesOf(file: string, { algorithm, pool, cache, packages }: Workshop): Promise<PackageContent['files']> {
+async function filesOf(file: string, { algorithm, pool, cache, contents }: Workshop): Promise<PackageContent['files']> {
   const sum = cachedDigest(cache, file, 'sha256');
-  const known = sum.known === undefined ? undefined : packages.find(sum.known, algorithm);
+  const known = sum.known === undefined ? undefined : contents.find(sum.known, algorithm, packageContent);
   if (known !== undefined) return known.files;
   const { files, sha256 } = await pool.run({ kind: 'initrd', file, algorithm });
   sum.keep(sha256);
-  packages.keep(sha256, algorithm, { name: path.basename(file), version: '', files });
+  contents.keep(sha256, algorithm, { name: path.basename(file), version: '', files });
   return files;
 }

@@ -5,7 +5,7 @@ import { arMembers } from '../archive/ar.ts';
 import { ByteReader } from '../archive/byte-reader.ts';
 import { decompressed } from '../archive/compression.ts';
 import { tarEntries } from '../archive/tar.ts';
-import type { PackageContent } from '../package-cache.ts';
+import type { PackageContent } from '../content-cache.ts';
 import { ToolError } from '../tool-error.ts';
 import { paragraphs } from './deb-control.ts';
 

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { Log } from '@keylime/service/log';
 import { decompressed } from '../archive/compression.ts';
+import { type PackageContent, packageContent } from '../content-cache.ts';
 import type { Workshop } from '../digest-files.ts';
 import { type OpenPgpKeys, verifyClearSigned, verifyDetached } from '../open-pgp.ts';
-import type { PackageContent } from '../package-cache.ts';
 import type { PackageNames } from '../package-names.ts';
 import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, openRepository, type RepositoryFiles } from '../repository-files.ts';
@@ -43,7 +43,7 @@ type IndexedPackage = { readonly file: string; readonly sha256: string };
 export async function addDebRepository(
   repository: DebRepository,
   options: DebRepositoryOptions,
-  { algorithm, pool, packages: cache, progress, now }: Workshop,
+  { algorithm, pool, contents, progress, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
@@ -58,9 +58,9 @@ export async function addDebRepository(
   await forEachLimited(packages, options.maxWorkers, async (one) => {
     const { file, sha256 } = one;
     const task = { kind: 'deb', algorithm, sha256, shown: files.show(file) } as const;
-    const known = cache.find(sha256, algorithm);
+    const known = contents.find(sha256, algorithm, packageContent);
     const deb = known ?? (await files.withFile(file, (local) => pool.run({ ...task, file: local })));
-    if (known === undefined) cache.keep(sha256, algorithm, deb);
+    if (known === undefined) contents.keep(sha256, algorithm, deb);
     read.set(one, deb);
     progress.advance();
   });

@@ -1,11 +1,11 @@
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Log } from '@keylime/service/log';
+import { type PackageContent, packageContent } from '../content-cache.ts';
 import type { Workshop } from '../digest-files.ts';
 import { cachedDigest } from '../hash-cache.ts';
 import { installedNames } from '../merged-usr.ts';
 import { type OpenPgpKeys, parseOpenPgpKeys, readOpenPgpKeys } from '../open-pgp.ts';
-import type { PackageContent } from '../package-cache.ts';
 import { type PackageNames, packageNames } from '../package-names.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl } from '../repository-files.ts';
@@ -133,13 +133,13 @@ async function addDebFiles(place: string, names: PackageNames, workshop: Worksho
 }
 
 /** A package in a file, which is not read again while the file is the same. */
-async function readFileOnce(file: string, { algorithm, pool, cache, packages }: Workshop): Promise<PackageContent> {
+async function readFileOnce(file: string, { algorithm, pool, cache, contents }: Workshop): Promise<PackageContent> {
   const sum = cachedDigest(cache, file, 'sha256');
-  const known = sum.known === undefined ? undefined : packages.find(sum.known, algorithm);
+  const known = sum.known === undefined ? undefined : contents.find(sum.known, algorithm, packageContent);
   if (known !== undefined) return known;
   const { sha256, ...deb } = await pool.run({ kind: 'deb', file, algorithm });
   sum.keep(sha256);
-  packages.keep(sha256, algorithm, deb);
+  contents.keep(sha256, algorithm, deb);
   return deb;
 }
 

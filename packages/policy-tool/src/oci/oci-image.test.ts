@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -60,6 +61,33 @@ const FILES = {
   '/usr/bin/sh': [sha256('sh')],
   '/usr/bin/tool': [sha256('tool 2')],
 };
+
+test('a layer is read once, in whatever images it is', async (t) => {
+  const [first, second] = [new Layout(), new Layout()];
+  first.index([first.image(LAYERS)]);
+  second.index([second.image([...LAYERS, [{ path: 'usr/bin/more', content: 'more' }]])]);
+  const directory = folder(t);
+  const cache = path.join(directory, 'digests');
+  const files = async (name: string, layout: Layout) => {
+    writeFiles(path.join(directory, name), layout.files);
+    const made = await create(path.join(directory, name), '--cache', cache);
+    assert.equal(made.code, 0, made.stderr);
+    return { ...policyOf(made).digests };
+  };
+  assert.deepEqual(await files('first', first), FILES);
+  const kept = readdirSync(`${cache}.packages`);
+  assert.equal(kept.length, 3);
+  // Only what is kept can say this.
+  for (const name of kept) {
+    const place = path.join(`${cache}.packages`, name);
+    writeFileSync(place, readFileSync(place, 'utf8').replace(sha256('tool 2'), sha256('kept')));
+  }
+  const wanted = { ...FILES, '/usr/bin/tool': [sha256('kept')] };
+  assert.deepEqual(await files('first', first), wanted);
+  assert.deepEqual(await files('second', second), { ...wanted, '/usr/bin/more': [sha256('more')] });
+  for (const name of kept) writeFileSync(path.join(`${cache}.packages`, name), '[{"path":"x","type":"file"}]');
+  assert.deepEqual(await files('first', first), FILES);
+});
 
 for (const [name, pack, suffix] of [
   ['gzip', gzipSync, '+gzip'],

@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
+import { isJsonObject, type Json } from '@keylime/core/json';
 import type { Log } from '@keylime/service/log';
 import type { Workshop } from '../digest-files.ts';
+import type { LayerEntry } from '../hash-task.ts';
 import { addFile, type PolicyDraft } from '../policy-draft.ts';
 import { ToolError } from '../tool-error.ts';
 import { blobOf, type Descriptor, descriptors, type ImageLayout, openLayout, readLayoutJson } from './blobs.ts';
@@ -28,13 +30,14 @@ function parseImage(text: string): { readonly place: string; readonly refName: s
 }
 
 /**
- * Adds the files of a container image, by their paths in the container. Every blob must have the digest that names it.
+ * Adds the files of a container image, by their paths in the container. Every blob must have the digest that names it; a
+ * layer that had it before is not read again.
  * @throws ToolError
  */
 export async function addOciImage(
   image: string,
   platform: string | undefined,
-  { algorithm, pool, progress, skipped }: Workshop,
+  { algorithm, pool, contents, progress, skipped }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
@@ -52,7 +55,10 @@ export async function addOciImage(
         throw new ToolError('archive_unsupported', `${place}: layers of type ${layer.mediaType} are not supported`);
       }
       const { sha256, ...part } = blobOf(layout, layer);
-      const read = await pool.run({ kind: 'layer', part, algorithm, sha256 });
+      const kind = `layer_${algorithm}`;
+      const known = contents.find(sha256, kind, layerEntries);
+      const read = known ?? (await pool.run({ kind: 'layer', part, algorithm, sha256 }));
+      if (known === undefined) contents.keep(sha256, kind, read);
       progress.advance();
       return read;
     }),
@@ -102,3 +108,20 @@ async function findManifest(layout: ImageLayout, wanted: string, refName: string
 
 const platformText = ({ platform }: Descriptor): string =>
   platform === undefined ? '' : [platform.os, platform.architecture, platform.variant].filter(Boolean).join('/');
+
+/** The entries of a layer as they were kept. */
+const layerEntries = (json: Json): readonly LayerEntry[] | undefined =>
+  Array.isArray(json) && json.every(isLayerEntry) ? json : undefined;
+
+function isLayerEntry(json: Json): json is LayerEntry {
+  if (!isJsonObject(json) || typeof json.path !== 'string') return false;
+  switch (json.type) {
+    case 'file':
+      return typeof json.hex === 'string';
+    case 'hard_link':
+    case 'symbolic_link':
+      return typeof json.target === 'string';
+    default:
+      return json.type === 'directory' || json.type === 'other';
+  }
+}

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { Log } from '@keylime/service/log';
 import { ByteReader } from '../archive/byte-reader.ts';
+import { type PackageContent, packageContent } from '../content-cache.ts';
 import type { Workshop } from '../digest-files.ts';
 import { patiently } from '../http-files.ts';
 import { validFingerprints } from '../open-pgp.ts';
-import type { PackageContent } from '../package-cache.ts';
 import type { PackageNames } from '../package-names.ts';
 import type { PolicyDraft } from '../policy-draft.ts';
 import { forEachLimited, isUrl, openRepository, type RepositoryFiles } from '../repository-files.ts';
@@ -31,7 +31,7 @@ export async function addRemoteRepository(
   trust: RpmTrust,
   names: PackageNames,
   maxWorkers: number,
-  { packages: cache, progress, skipped, now }: Workshop,
+  { contents, progress, skipped, now }: Workshop,
   draft: PolicyDraft,
   log: Log,
 ): Promise<void> {
@@ -55,9 +55,9 @@ export async function addRemoteRepository(
   const headers = new Map<RepositoryPackage, PackageContent>();
   await forEachLimited(packages, maxWorkers, async (one) => {
     const sum = signers === undefined ? undefined : sumOf(one, signers);
-    const known = sum === undefined ? undefined : cache.find(sum, 'rpm');
+    const known = sum === undefined ? undefined : contents.find(sum, 'rpm', packageContent);
     const header = known ?? (await patiently(() => headerOf(files, one, trust, now)));
-    if (sum !== undefined && known === undefined) cache.keep(sum, 'rpm', header);
+    if (sum !== undefined && known === undefined) contents.keep(sum, 'rpm', contentOf(header));
     headers.set(one, header);
     progress.advance();
   });
@@ -66,6 +66,9 @@ export async function addRemoteRepository(
     if (header !== undefined) addRpm(header, draft, skipped);
   }
 }
+
+/** Without the header's bytes. */
+const contentOf = ({ name, version, files }: PackageContent): PackageContent => ({ name, version, files });
 
 /** Vouches for a header that one of these keys signed, and which is of that package. */
 const sumOf = ({ label, algorithm, checksum }: RepositoryPackage, signers: string): string =>

@@ -1,6 +1,5 @@
 import { readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import path from 'node:path';
-import type { HashAlgorithm } from '@keylime/core/digest';
 import { isJsonObject, type Json, parseJson } from '@keylime/core/json';
 import { readPrivately, writePrivately } from './private-file.ts';
 import { isErrno, reason, ToolError } from './tool-error.ts';
@@ -13,40 +12,40 @@ export type PackageContent = {
 };
 
 /**
- * What packages bring that were read before, by a SHA-256 that vouches for it: that of the whole package, or of all that was
- * verified of it. Who knows that need not read the package again.
+ * What is in packages, ramdisks and layers that were read before, by a SHA-256 that vouches for it: that of the whole file, or
+ * of all that was verified of it. Who knows that need not read it again.
  */
-export type PackageCache = {
-  /** `kind` is the algorithm of the digests, or `rpm` for those that RPMs have. */
-  readonly find: (sha256: string, kind: HashAlgorithm | 'rpm') => PackageContent | undefined;
-  readonly keep: (sha256: string, kind: HashAlgorithm | 'rpm', content: PackageContent) => void;
+export type ContentCache = {
+  /** `kind` says what was read and how; what `parse` does not take is not there. @throws ToolError `file_unreadable` */
+  readonly find: <T>(sha256: string, kind: string, parse: (json: Json) => T | undefined) => T | undefined;
+  readonly keep: (sha256: string, kind: string, content: object) => void;
   /** Forgets what nobody has asked for in a long time. @throws ToolError, also if something could not be kept */
   readonly save: () => void;
 };
 
 const FORGET_AFTER_MS = 90 * 86_400_000;
 
-export const noPackageCache: PackageCache = { find: () => undefined, keep: () => {}, save: () => {} };
+export const noContentCache: ContentCache = { find: () => undefined, keep: () => {}, save: () => {} };
 
 /**
- * Opens the cache in a directory that need not exist, one file for each package. Each must be the user's own and writable by
- * nobody else; one that cannot be read as a package is none.
- * @throws ToolError `file_unreadable`
+ * Opens the cache in a directory that need not exist, one file for each content. Each must be the user's own and writable by
+ * nobody else.
  */
-export function openPackageCache(directory: string, now: () => number = Date.now): PackageCache {
+export function openContentCache(directory: string, now: () => number = Date.now): ContentCache {
   let problem: unknown;
   const place = (sha256: string, kind: string) => path.join(directory, `${sha256}.${kind}`);
   return {
-    find(sha256, kind) {
+    find(sha256, kind, parse) {
       const file = place(sha256, kind);
-      const content = contentOf(parseJson(readPrivately(file)?.toString('utf8') ?? ''));
+      const json = parseJson(readPrivately(file)?.toString('utf8') ?? '');
+      const content = json === undefined ? undefined : parse(json);
       if (content !== undefined) touch(file, now());
       return content;
     },
-    keep(sha256, kind, { name, version, files }) {
+    keep(sha256, kind, content) {
       if (problem !== undefined) return;
       try {
-        writePrivately(place(sha256, kind), JSON.stringify({ name, version, files }));
+        writePrivately(place(sha256, kind), JSON.stringify(content));
       } catch (error) {
         problem = error;
       }
@@ -71,7 +70,8 @@ function forgetOld(directory: string, nowMs: number): void {
   }
 }
 
-function contentOf(json: Json | undefined): PackageContent | undefined {
+/** What `keep` was given for a package. */
+export function packageContent(json: Json): PackageContent | undefined {
   if (!isJsonObject(json)) return undefined;
   const { name, version, files } = json;
   if (typeof name !== 'string' || typeof version !== 'string') return undefined;
