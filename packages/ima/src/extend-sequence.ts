@@ -1,27 +1,28 @@
 import { EXTEND, LANES } from './extend-memory.ts';
 import { type ExtendModule, extendModule } from './extend-module.ts';
+import { BATCH } from './list-memory.ts';
 
 const WORDS = 8;
+const NONE = new Uint32Array();
+
+/** Room for a batch of digests each. Most lists are a few entries that came since the last round: making it costs more than they do. */
+const free: Uint32Array[] = [];
 
 /** What a SHA-256 PCR is to be extended by. Whoever runs several lists does it for four of them at once. */
 export class ExtendSequence {
-  /** The PCR after the extends that were done, as words. */
-  readonly pcr = new Uint32Array(WORDS);
-  readonly quotedPcr: Uint32Array;
-  #digests = new Uint32Array();
-  #values = new Uint32Array();
+  /** The PCR after the extends that were done: another buffer each time, which nobody changes. */
+  pcr: Buffer;
+  readonly quotedPcr: Uint8Array;
+  #digests: Uint32Array = NONE;
+  #values: Uint32Array = NONE;
   #wantsValues = false;
   #count = 0;
   #isDone = true;
   #matched: number | undefined;
 
-  constructor(runningPcr: Uint8Array, quotedPcr: Uint8Array) {
-    this.startFrom(runningPcr);
-    this.quotedPcr = wordsOf(quotedPcr);
-  }
-
-  startFrom(runningPcr: Uint8Array): void {
-    this.pcr.set(wordsOf(runningPcr));
+  constructor(pcr: Buffer, quotedPcr: Uint8Array) {
+    this.pcr = pcr;
+    this.quotedPcr = quotedPcr;
   }
 
   /**
@@ -29,9 +30,9 @@ export class ExtendSequence {
    * whether `values` will be asked for.
    */
   give(digests: Uint32Array, wantsValues: boolean): void {
-    // Most lists are a few entries that came since the last round.
-    if (this.#digests.length < digests.length) this.#digests = new Uint32Array(digests.length);
+    if (this.#digests === NONE) this.#digests = free.pop() ?? new Uint32Array(WORDS * BATCH);
     this.#digests.set(digests);
+    this.#values = NONE;
     this.#wantsValues = wantsValues;
     this.#count = digests.length / WORDS;
     this.#isDone = this.#count === 0;
@@ -46,6 +47,7 @@ export class ExtendSequence {
     return this.#count;
   }
 
+  /** Those that are not done; afterwards the room is another's. */
   get digests(): Uint32Array {
     return this.#digests.subarray(0, WORDS * this.#count);
   }
@@ -57,79 +59,93 @@ export class ExtendSequence {
   end(matched: number | undefined, words: Uint32Array, first: number): void {
     this.#matched = matched;
     this.#isDone = true;
+    free.push(this.#digests);
+    this.#digests = NONE;
     if (!this.#wantsValues) return;
-    if (this.#values.length < this.#count) this.#values = new Uint32Array(this.#count);
-    for (let i = 0; i < (matched ?? this.#count); i++) this.#values[i] = words[first + LANES * i] as number;
+    this.#values = new Uint32Array(matched ?? this.#count);
+    for (let i = 0; i < this.#values.length; i++) this.#values[i] = words[first + LANES * i] as number;
   }
 
   /** Does what nobody has done yet, and tells after how many the PCR was the quoted one; the others are not done. */
   run(): number | undefined {
-    if (!this.#isDone) extendTogether([this]);
+    if (!this.#isDone) extendAlone(this);
     return this.#matched;
-  }
-
-  get runningPcr(): Buffer {
-    const pcr = Buffer.alloc(4 * WORDS);
-    for (const [i, word] of this.pcr.entries()) pcr.writeUInt32BE(word, 4 * i);
-    return pcr;
   }
 
   /** The first word of the PCR after each of those that were done last. */
   values(): Uint32Array {
-    return this.#values.slice(0, this.#matched ?? this.#count);
+    return this.#values;
   }
-}
-
-function wordsOf(pcr: Uint8Array): Uint32Array {
-  const view = new DataView(pcr.buffer, pcr.byteOffset, pcr.length);
-  return Uint32Array.from({ length: WORDS }, (_, i) => view.getUint32(4 * i));
 }
 
 /** Does all of `sequences`, four at a time: alone, each takes more than twice as long. */
 export function extendTogether(sequences: readonly ExtendSequence[]): void {
-  const module = extendModule();
-  if (module === undefined) throw new Error('This processor has no 128-bit SIMD.');
   const left = sequences.filter(({ isDone }) => !isDone);
-  for (let i = 0; i < left.length; i += LANES) extendLanes(module, left.slice(i, i + LANES));
+  for (let i = 0; i < left.length; i += LANES) extendLanes(left.slice(i, i + LANES));
 }
 
-type Lane = { readonly number: number; readonly sequence: ExtendSequence };
+function extendAlone(sequence: ExtendSequence): void {
+  const module = moduleInUse();
+  module.words.set(sequence.digests, EXTEND.digests >> 2);
+  extendRest(module, 0, sequence, 0);
+}
 
-function extendLanes(module: ExtendModule, sequences: readonly ExtendSequence[]): void {
+function extendLanes(sequences: readonly ExtendSequence[]): void {
+  const module = moduleInUse();
   const { words } = module;
-  let lanes = sequences.map((sequence, number): Lane => ({ number, sequence }));
-  for (const { number, sequence } of lanes) {
-    words.set(sequence.digests, (EXTEND.digests + EXTEND.laneBytes * number) >> 2);
-    for (let i = 0; i < WORDS; i++) words[wordOfPcr(number, i)] = sequence.pcr[i] as number;
-    words[(EXTEND.quotedWords >> 2) + number] = sequence.quotedPcr[0] as number;
+  let lanes = [...sequences.entries()];
+  for (const [lane, { digests, pcr, quotedPcr }] of lanes) {
+    words.set(digests, (EXTEND.digests + EXTEND.laneBytes * lane) >> 2);
+    setWords(words, (EXTEND.pcrs >> 2) + lane, LANES, pcr);
+    words[(EXTEND.quotedWords >> 2) + lane] = wordOf(quotedPcr, 0);
   }
   let done = 0;
   while (lanes.length > 1) {
-    done = module.extendFour(done, Math.min(...lanes.map(({ sequence }) => sequence.count)));
-    lanes = lanes.filter((lane) => {
-      const { pcr, quotedPcr, count } = lane.sequence;
-      for (let i = 0; i < WORDS; i++) pcr[i] = words[wordOfPcr(lane.number, i)] as number;
-      const isMatch = pcr.every((word, i) => word === quotedPcr[i]);
-      if (!isMatch && done < count) return true;
-      end(module, lane, isMatch ? done : undefined);
+    done = module.extendFour(done, Math.min(...lanes.map(([, { count }]) => count)));
+    lanes = lanes.filter(([lane, sequence]) => {
+      sequence.pcr = bytesOf(words, (EXTEND.pcrs >> 2) + lane, LANES);
+      const isMatch = sequence.pcr.equals(sequence.quotedPcr);
+      if (!isMatch && done < sequence.count) return true;
+      end(module, lane, sequence, isMatch ? done : undefined);
       return false;
     });
   }
   // One alone is faster than with three empty lanes.
-  for (const lane of lanes) end(module, lane, extendRest(module, lane, done));
+  for (const [lane, sequence] of lanes) extendRest(module, lane, sequence, done);
 }
 
-const wordOfPcr = (lane: number, word: number): number => (EXTEND.pcrs >> 2) + LANES * word + lane;
+/** Extends on from digest number `done`. */
+function extendRest(module: ExtendModule, lane: number, sequence: ExtendSequence, done: number): void {
+  const { words, extend } = module;
+  setWords(words, EXTEND.pcr >> 2, 1, sequence.pcr);
+  setWords(words, EXTEND.quotedPcr >> 2, 1, sequence.quotedPcr);
+  const digests = EXTEND.digests + EXTEND.laneBytes * lane + 32 * done;
+  const extended = extend(digests, sequence.count - done, EXTEND.values + EXTEND.valueBytes * done + 4 * lane);
+  sequence.pcr = bytesOf(words, EXTEND.pcr >> 2, 1);
+  end(module, lane, sequence, extended === 0 ? undefined : done + extended);
+}
 
-const end = ({ words }: ExtendModule, { number, sequence }: Lane, matched: number | undefined): void =>
-  sequence.end(matched, words, (EXTEND.values >> 2) + number);
+const end = ({ words }: ExtendModule, lane: number, sequence: ExtendSequence, matched: number | undefined): void =>
+  sequence.end(matched, words, (EXTEND.values >> 2) + lane);
 
-function extendRest({ words, extend }: ExtendModule, { number, sequence }: Lane, done: number): number | undefined {
-  const { pcr, quotedPcr, count } = sequence;
-  words.set(pcr, EXTEND.pcr >> 2);
-  words.set(quotedPcr, EXTEND.quotedPcr >> 2);
-  const digests = EXTEND.digests + EXTEND.laneBytes * number + 32 * done;
-  const extended = extend(digests, count - done, EXTEND.values + EXTEND.valueBytes * done + 4 * number);
-  pcr.set(words.subarray(EXTEND.pcr >> 2, (EXTEND.pcr >> 2) + WORDS));
-  return extended === 0 ? undefined : done + extended;
+function moduleInUse(): ExtendModule {
+  const module = extendModule();
+  if (module === undefined) throw new Error('This processor has no 128-bit SIMD.');
+  return module;
+}
+
+/** A PCR as words, each `step` behind the one before. */
+function setWords(words: Uint32Array, first: number, step: number, pcr: Uint8Array): void {
+  for (let i = 0; i < WORDS; i++) words[first + step * i] = wordOf(pcr, i);
+}
+
+function wordOf(pcr: Uint8Array, i: number): number {
+  const byte = (place: number) => pcr[4 * i + place] as number;
+  return (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);
+}
+
+function bytesOf(words: Uint32Array, first: number, step: number): Buffer {
+  const pcr = Buffer.alloc(4 * WORDS);
+  for (let i = 0; i < WORDS; i++) pcr.writeUInt32BE(words[first + step * i] as number, 4 * i);
+  return pcr;
 }

@@ -55,7 +55,7 @@ export function* scanImaList(part: ImaListPart, visitor: ImaVisitor): ExtendStep
     const stretch = known?.stretches.find(running, reader.bytes, part.quotedPcr);
     if (stretch !== undefined) {
       running = stretch.after;
-      extending.startFrom(running);
+      extending.pcr = running;
       entryCount += stretch.entryCount;
       reader.advance(MEMORY.window + stretch.bytes.length);
       yield;
@@ -74,7 +74,7 @@ export function* scanImaList(part: ImaListPart, visitor: ImaVisitor): ExtendStep
     const end = part.firstIndex + entryCount + (matched ?? batch.entryCount);
     for (const line of lines) if (line.index < end) visitor.line(line);
     const before = running;
-    running = extending.runningPcr;
+    running = extending.pcr;
     if (matched !== undefined) {
       if (matched < batch.entryCount) {
         reader.returnTo(position);
