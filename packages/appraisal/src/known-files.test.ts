@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { runSideBySide } from '@keylime/ima/side-by-side';
 import fc from 'fast-check';
-import { knownFiles } from './known-files.ts';
+import { countJudged, knownFiles } from './known-files.ts';
 import { appraiseLines, BOOT, BOOT_LINE, kindsOf, lineOf, policyWith, sha256 } from './list.fixture.ts';
 
 const paths = Array.from({ length: 20 }, (_, i) => `/opt/file-${i}`);
@@ -67,4 +68,17 @@ test('a policy used less than it lists files is not prepared', () => {
 test('a full list must begin with boot_aggregate however well its entries are known', () => {
   const lines = paths.slice(1, 10).map((path) => lineOf(`ima-ng sha256:${sha256(path)} ${path}`));
   assert.deepEqual(kindsOf(appraiseLines(lines, { policy: used })), ['ima_boot_aggregate_missing']);
+});
+
+test('of lists that are judged side by side one prepares the policy, and the others do not wait for it', () => {
+  const digests = Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`/opt/many-${i}`, [sha256('x')]]));
+  const policy = policyWith({ digests });
+  const list = Buffer.alloc(2 ** 20, `${lineOf(`ima-ng sha256:${BOOT} boot_aggregate`)}\n`);
+  countJudged(policy, list);
+  const prepared: boolean[] = [];
+  runSideBySide(
+    [1, 2, 3, 4].map(() => knownFiles(policy, list)),
+    (_, result) => prepared.push('value' in result && result.value !== undefined),
+  );
+  assert.deepEqual(prepared, [false, false, false, true]);
 });

@@ -20,8 +20,11 @@ const usages = new WeakMap<RuntimePolicy, Record<FileTemplate, Usage>>();
 
 function usageOf(policy: RuntimePolicy, template: FileTemplate): Usage {
   const unused = (): Usage => ({ judgedBytes: 0, isPrepared: false });
-  const usage = usages.get(policy) ?? { 'ima-ng': unused(), 'ima-sig': unused() };
-  usages.set(policy, usage);
+  let usage = usages.get(policy);
+  if (usage === undefined) {
+    usage = { 'ima-ng': unused(), 'ima-sig': unused() };
+    usages.set(policy, usage);
+  }
   return usage[template];
 }
 
@@ -45,7 +48,8 @@ export function* knownFiles(policy: RuntimePolicy, list: string | Uint8Array): S
   usage.size ??= yield* sizeOf(policy);
   const { count, characters } = usage.size;
   const bytes = characters + count * lineBytes(form);
-  if (usage.judgedBytes < bytes) return undefined;
+  // Of lists that are judged side by side another one may have begun in between.
+  if (usage.isPrepared || usage.judgedBytes < bytes) return usage.known;
   usage.isPrepared = true;
   const known = KnownLines.make(count, characters, form);
   if (known !== undefined) yield* addFiles(policy, known);
