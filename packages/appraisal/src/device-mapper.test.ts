@@ -93,7 +93,7 @@ for (const [what, text, rule, expected] of [
     'an attribute that the target does not have',
     load(),
     tableRule({ targets: [{ target_name: 'verity', root_hash_sig_key_desc: '.*' }] }),
-    ['dm_table_load.target_attribute_not_found', 'dm_table_load.target_data_invalid'],
+    ['dm_table_load.target_attribute_not_found'],
   ],
   ['a name that no rule is for', load(verity(), 'other'), {}, ['dm_table_load.no_matching_policy']],
   ['a name of which a rule matches a part only', load(verity(), 'rootfs2'), {}, ['dm_table_load.no_matching_policy']],
@@ -104,14 +104,14 @@ for (const [what, text, rule, expected] of [
     'a target that no rule has',
     load(verity() + linear(1), 'rootfs', { targets: 2 }),
     {},
-    ['dm_table_load.num_targets_mismatch'],
+    ['dm_table_load.invalid_entry'],
   ],
   ['more targets than it announces', load(verity() + linear(1)), {}, ['dm_table_load.num_targets_mismatch']],
   [
-    'fewer targets than it announces',
+    'more targets announced than the rule has',
     load(verity(), 'rootfs', { targets: 2 }),
     {},
-    ['dm_table_load.num_targets_mismatch'],
+    ['dm_table_load.invalid_entry'],
   ],
   [
     'a part that is too short for the kernel to have cut it there',
@@ -246,6 +246,10 @@ test('a device keeps its record under a new name that the rule allows', () => {
   ]);
   const fixed = policyOf({ device_rename: { valid_name: null, valid_uuid: 'CRYPT-VERITY-1' } });
   assert.deepEqual(ids([loaded, rename('rootfs', 'other')], fixed), ['dm_device_rename.new_uuid_invalid']);
+  assert.deepEqual(ids([loaded, rename('evil', 'other')], policyOf({ device_rename: {} })), [
+    'dm_device_rename.new_name_invalid',
+    'dm_device_rename.new_uuid_invalid',
+  ]);
 });
 
 test('a device does not take the name of another one', () => {

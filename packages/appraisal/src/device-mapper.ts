@@ -159,15 +159,13 @@ export class DeviceMapper {
     const first = earlier?.targets ?? 0;
     const texts = [...(earlier?.texts ?? []), text];
     const count = first + targets.length;
-    const announced = Number(metadata.get('num_targets'));
+    const announced = metadata.get('num_targets') ?? '';
     const wanted = rule.targets.length;
-    if (
-      announced !== wanted ||
-      count > wanted ||
-      (count < wanted && (text.length < SHORTEST_CUT || texts.length > MOST_CUTS))
-    ) {
-      const detail = `${count} of ${announced} targets were loaded, ${wanted} are wanted`;
-      return [found('num_targets_mismatch', detail)];
+    if (Number(announced) !== wanted) {
+      return [found('invalid_entry', `num_targets is ${shown(announced)}, wanted is ${wanted}`)];
+    }
+    if (count > wanted || (count < wanted && (text.length < SHORTEST_CUT || texts.length > MOST_CUTS))) {
+      return [found('num_targets_mismatch', `${count} of ${wanted} targets were loaded`)];
     }
     const findings = targets.flatMap((target, i) => judgeTarget(target, rule.targets[first + i]));
     if (count < wanted) {
@@ -186,12 +184,14 @@ export class DeviceMapper {
     const { newName = '', newUuid = '' } = event;
     const allowed = (reference: DmReference | undefined, value: string) =>
       reference !== undefined && matchesReference(reference, value);
+    const findings: DmFinding[] = [];
     if (newName !== event.device.get('name') && !allowed(rule.validName, newName)) {
-      return [found('new_name_invalid', `${shown(newName)} is not allowed by rule ${rule.name}`)];
+      findings.push(found('new_name_invalid', `${shown(newName)} is not allowed by rule ${rule.name}`));
     }
     if (newUuid !== event.device.get('uuid') && !allowed(rule.validUuid, newUuid)) {
-      return [found('new_uuid_invalid', `${shown(newUuid)} is not allowed by rule ${rule.name}`)];
+      findings.push(found('new_uuid_invalid', `${shown(newUuid)} is not allowed by rule ${rule.name}`));
     }
+    if (findings.length > 0) return findings;
     const newKey = this.#policy.matchOn === 'name' ? newName : newUuid;
     if (newKey !== key && this.#devices.has(newKey)) {
       return [found('multiple_table_loads', `there is a device ${shown(newKey)} already`)];
@@ -226,7 +226,8 @@ function judgeTarget(target: DmValues, rule: ReadonlyMap<string, DmReference> | 
     const detail = `${name} of target ${index} is ${shown(value)}, wanted is ${referenceText(reference)}`;
     return [found('target_data_mismatch', detail)];
   });
-  return findings.length === 0 ? [] : [...findings, found('target_data_invalid', `target ${index} is not as its rule`)];
+  const isOther = findings.some(({ problem }) => problem === 'target_data_mismatch');
+  return isOther ? [...findings, found('target_data_invalid', `target ${index} is not as its rule`)] : findings;
 }
 
 const found = (problem: DmProblem, detail: string): DmFinding => ({ problem, detail });

@@ -67,6 +67,17 @@ test('every failure that is told is explained, and what is left out of an explan
   assert.deepEqual([lengthOf(context?.listed_for), context?.listed_for_more], [3, 17]);
 });
 
+test('the digest of a key or a buffer is looked for among those of its kind', () => {
+  const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'der', type: 'spki' });
+  const listedFor = (member: string) =>
+    contexts([BOOT_LINE, bufferLine('.ima', key)], { policy: policyWith({ [member]: { other: [sha256(key)] } }) }).map(
+      ({ listed_for, policy_member }) => [policy_member, listed_for],
+    );
+  assert.deepEqual(listedFor('keyrings'), [['keyrings', ['other']]]);
+  assert.deepEqual(listedFor('digests'), [['keyrings', undefined]]);
+  assert.deepEqual(listedFor('ima-buf'), [['keyrings', undefined]]);
+});
+
 test('a path that is not known, under a digest that is not, has nothing to add', () => {
   const [context] = contexts([BOOT_LINE, lineOf(`ima-ng sha256:${OTHER} /opt/x`)]);
   assert.deepEqual(context, {
