@@ -1,5 +1,5 @@
 import { parseImaLine } from '@keylime/ima/entry';
-import { type DigestMap, someDigests } from '@keylime/policies/digest-map';
+import type { DigestMap } from '@keylime/policies/digest-map';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { DigestMapName, MeasurementFailure } from './measurement.ts';
 
@@ -50,7 +50,7 @@ export function explain<F extends { readonly kind: string }>(
     if (!isUnlisted(failure)) return failure;
     const firstIndex = firstIndexes.get(failure.path);
     const paths = listedFor.get(`${failure.map} ${failure.actual}`);
-    const foundPackage = policy.packages.get(failure.actual);
+    const foundPackage = policy.packages.get(failure.actual)?.[0];
     const expected = failure.kind === 'ima_digest_not_allowed' ? failure.expected : [];
     const expectedPackages = [...new Set(expected.flatMap((hex) => policy.packages.get(hex) ?? []))];
     const explanation: Explanation = {
@@ -78,13 +78,10 @@ function pathsOf(policy: RuntimePolicy, failures: readonly Unlisted[]): Readonly
   for (const name of ['digests', 'keyrings', 'ima-buf'] as const) {
     const wanted = new Set(failures.filter(({ map }) => map === name).map(({ actual }) => actual));
     if (wanted.size === 0) continue;
-    for (const [path, digests] of maps[name]) {
-      for (const hex of someDigests(digests, Number.POSITIVE_INFINITY)) {
-        if (!wanted.has(hex)) continue;
-        const paths = found.get(`${name} ${hex}`) ?? { first: [], count: 0 };
-        if (paths.count++ < MOST_PATHS) paths.first.push(path);
-        found.set(`${name} ${hex}`, paths);
-      }
+    for (const [path, hex] of maps[name].namesWith(wanted)) {
+      const paths = found.get(`${name} ${hex}`) ?? { first: [], count: 0 };
+      if (paths.count++ < MOST_PATHS) paths.first.push(path);
+      found.set(`${name} ${hex}`, paths);
     }
   }
   return found;

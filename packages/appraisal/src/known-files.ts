@@ -68,14 +68,9 @@ function* sizeOf({ digests }: RuntimePolicy): Steps<FilesSize> {
   let characters = 0;
   let names = 0;
   for (const [path, list] of digests) {
-    if (typeof list === 'string') {
+    for (const hex of list) {
       count++;
-      characters += path.length + list.length;
-    } else {
-      for (const hex of list) {
-        count++;
-        characters += path.length + hex.length;
-      }
+      characters += path.length + hex.length;
     }
     if (++names % FILES_PER_STEP === 0) yield;
   }
@@ -85,8 +80,7 @@ function* sizeOf({ digests }: RuntimePolicy): Steps<FilesSize> {
 function* addFiles({ digests }: RuntimePolicy, known: KnownLines): Steps<void> {
   let names = 0;
   for (const [path, list] of digests) {
-    if (typeof list === 'string') known.add(path, list);
-    else for (const hex of list) known.add(path, hex);
+    for (const hex of list) known.add(path, hex);
     if (++names % FILES_PER_STEP === 0) yield;
   }
   known.finish();

@@ -9,7 +9,7 @@ import { IMA_PCR, type ImaLine } from '@keylime/ima/replay';
 import { keyIdIn, keyIdText, parseImaSignature, type SignatureProblem } from '@keylime/ima/signature';
 import type { FileDigest } from '@keylime/ima/template-fields';
 import { isSizeFor, verifyImaSignature } from '@keylime/ima/verify-signature';
-import { countDigests, type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
+import type { DigestMap } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import { BOOT_AGGREGATE } from './boot-aggregate.ts';
@@ -147,8 +147,7 @@ export const acceptsFile = (path: string, hex: string, { policy, bootAggregates 
   (path === BOOT_AGGREGATE && bootAggregates.includes(hex)) || isListed(path, hex, policy.digests, policy.excludes);
 
 function isListed(path: string, hex: string, map: DigestMap, excludes: Excludes | undefined): boolean {
-  const allowed = map.get(path);
-  return (allowed !== undefined && includesDigest(allowed, hex)) || (excludes?.matches(path) ?? false);
+  return map.includes(path, hex) || (excludes?.matches(path) ?? false);
 }
 
 function notListed(
@@ -161,8 +160,8 @@ function notListed(
   const allowed = digests.get(place.path);
   const more = { ...place, map, actual, ...(signature && { signature }) };
   if (allowed === undefined) return { kind: 'ima_path_unknown', ...more };
-  const expected = someDigests(allowed, MOST_SHOWN_DIGESTS);
-  const expectedMore = countDigests(allowed) - expected.length;
+  const expected = allowed.slice(0, MOST_SHOWN_DIGESTS);
+  const expectedMore = allowed.length - expected.length;
   return { kind: 'ima_digest_not_allowed', ...more, expected, ...(expectedMore > 0 && { expectedMore }) };
 }
 

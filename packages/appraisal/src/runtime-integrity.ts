@@ -121,6 +121,7 @@ export function* appraiseRuntimeIntegrityInSteps(evidence: RuntimeIntegrityEvide
   };
   const replay = yield* scanImaList(part, {
     known,
+    listed: (...place) => policy.digests.includesBytes(...place),
     excludes: policy.excludes.matchesAscii,
     file(index, path, hex) {
       if (index > stop) return true;

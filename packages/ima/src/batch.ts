@@ -163,8 +163,8 @@ export class Batch {
   /** Asks `visitor` about the files that are not known; returns what it is to see as lines. */
   linesFor(visitor: ImaVisitor): readonly ImaLine[] {
     const lines: ImaLine[] = [];
-    const { bytes, messageNumbers, digestStarts, pathStarts, pathEnds, wide } = this.#scratch;
-    const excludes = this.#firstIndex > 0 && this.#known ? visitor.excludes : undefined;
+    const { bytes, view, messageNumbers, digestStarts, pathStarts, pathEnds, wide } = this.#scratch;
+    const { excludes, listed } = visitor;
     let text: string | undefined;
     for (let entry = 0; entry < this.entryCount; entry++) {
       const message = messageNumbers[entry] as number;
@@ -176,13 +176,17 @@ export class Batch {
       }
       const pathStart = pathStarts[message] as number;
       const pathEnd = pathEnds[message] as number;
-      if (excludes !== undefined && wide[message] === 0 && excludes(bytes, pathStart, pathEnd)) continue;
+      const digestStart = digestStarts[message] as number;
+      if (this.#firstIndex + entry > 0) {
+        if (this.#known && wide[message] === 0 && excludes?.(bytes, pathStart, pathEnd)) continue;
+        if (listed?.(view, pathStart, pathEnd, digestStart, pathStart - 1)) continue;
+      }
       // One text of the whole batch, of which paths and digests are parts, is cheaper than a text for each.
       text ??= bytes.toString('latin1', MEMORY.window, this.end);
       const path = wide[message]
         ? decodeUtf8(bytes.subarray(pathStart, pathEnd))
         : text.substring(pathStart - MEMORY.window, pathEnd - MEMORY.window);
-      const hex = text.substring((digestStarts[message] as number) - MEMORY.window, pathStart - 1 - MEMORY.window);
+      const hex = text.substring(digestStart - MEMORY.window, pathStart - 1 - MEMORY.window);
       if (!visitor.file(this.#firstIndex + entry, path, hex)) lines.push(this.#wholeLine(entry, message));
     }
     return lines;

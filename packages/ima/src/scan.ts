@@ -1,3 +1,4 @@
+import type { BytesView } from '@keylime/core/bytes-view';
 import { Batch, isFast } from './batch.ts';
 import { ExtendSequence } from './extend-sequence.ts';
 import type { KnownLines } from './known-lines.ts';
@@ -19,8 +20,13 @@ export type ImaVisitor = {
   /** Lines that need not be shown, for they are accepted. The first entry of a list is shown in any case. */
   readonly known?: KnownLines | undefined;
   /**
+   * Whether a file is accepted by its path, whose bytes stand in `view` from `path` to `pathEnd`, and by its digest in hex, which
+   * stands there from `digest` to `digestEnd`. Asked before `file`; not about the first entry of a list.
+   */
+  readonly listed?: (view: BytesView, path: number, pathEnd: number, digest: number, digestEnd: number) => boolean;
+  /**
    * Whether a file is accepted whatever its digest, by its path, which is ASCII and stands in `bytes` from `from` to `to`. Asked
-   * before `file` where lines are known, for then most others are accepted so; not about the first entry of a list.
+   * before `listed` where lines are known, for then most others are accepted so; not about the first entry of a list.
    */
   readonly excludes?: (bytes: Uint8Array, from: number, to: number) => boolean;
   /** Any other line, and any line where the fast way is not open. */

@@ -1,3 +1,4 @@
+import { type BytesView, viewOf } from '@keylime/core/bytes-view';
 import { BATCH, MEMORY } from './list-memory.ts';
 import { type ListModule, makeListModule } from './list-module.ts';
 
@@ -5,6 +6,7 @@ import { type ListModule, makeListModule } from './list-module.ts';
 export type Scratch = {
   readonly module: ListModule;
   readonly bytes: Buffer;
+  readonly view: BytesView;
   readonly words: Uint32Array;
   readonly window: Uint8Array;
   /** The tables of `MEMORY`. */
@@ -31,9 +33,11 @@ export function makeScratch(knownBytes = 0): Scratch | undefined {
   const module = makeListModule(knownBytes);
   if (module === undefined) return undefined;
   const { memory } = module;
+  const view = viewOf(memory);
   return {
     module,
-    bytes: Buffer.from(memory),
+    bytes: view.bytes,
+    view,
     words: new Uint32Array(memory, 0, memory.byteLength >> 2),
     window: new Uint8Array(memory, MEMORY.window, MEMORY.windowBytes),
     messageNumbers: new Int32Array(memory, MEMORY.messageNumbers, BATCH),

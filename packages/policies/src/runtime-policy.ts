@@ -4,10 +4,11 @@ import { isNonEmpty, type NonEmpty } from '@keylime/core/non-empty';
 import { bad, good, type Parsed } from '@keylime/core/parsed';
 import { runSteps, type Steps } from '@keylime/core/steps';
 import { EMPTY_KEYRING, type Keyring, parseKeyring } from '@keylime/ima/keyring';
-import { type DigestList, type DigestMap, digestList } from './digest-map.ts';
+import type { DigestMap } from './digest-map.ts';
 import { type DmPolicy, decodeDmPolicy } from './dm-policy.ts';
 import { isEnvelope, parseEnvelope } from './dsse.ts';
 import { compileExcludes, type Excludes } from './excludes.ts';
+import { type StringTable, StringTableBuilder } from './string-table.ts';
 
 /** Reference values for a measurement list, indexed for matching. Immutable: shared by all who are judged by it. */
 export type RuntimePolicy = {
@@ -27,8 +28,10 @@ export type RuntimePolicy = {
   readonly dmPolicy: DmPolicy | null;
   /** Keys for signatures of files, unless an enrolment names others. */
   readonly verificationKeys: Keyring;
+  /** What is not large, as the text of a policy. */
+  readonly rest: string;
   /** Name and version of the package that a digest came from, by the digest; empty where the policy does not say. */
-  readonly packages: ReadonlyMap<string, string>;
+  readonly packages: StringTable;
 };
 
 /** What is wrong with a policy. `path` leads to the value; `message` is worded like a JSON schema validator's. */
@@ -106,7 +109,7 @@ function* readPolicy(reader: SchemaReader, json: Json, text: string): Steps<Runt
   const generator = reader.integer(meta?.generator, ['meta', 'generator'], 0, 3);
   reader.string(meta?.timestamp, ['meta', 'timestamp']);
   reader.integer(root.release, ['release'], 0);
-  const digests = yield* reader.digestMap(root.digests, ['digests']);
+  const digests = yield* reader.digestMap(root.digests, ['digests'], text.length);
   const patterns = reader.strings(root.excludes, ['excludes']);
   const keyrings = yield* reader.digestMap(root.keyrings, ['keyrings']);
   const ima = reader.object(root.ima, ['ima'], ['ignored_keyrings', 'log_hash_alg', 'dm_policy']);
@@ -134,6 +137,7 @@ function* readPolicy(reader: SchemaReader, json: Json, text: string): Steps<Runt
     logHashAlgorithm,
     dmPolicy,
     verificationKeys,
+    rest: JSON.stringify({ ...root, digests: {}, packages: {} }),
     packages,
   };
 }
@@ -189,22 +193,24 @@ class SchemaReader {
     return this.#refuse(path, `${shown(text)} is not one of [${allowed.map((item) => `'${item}'`).join(', ')}]`);
   }
 
-  *digestMap(value: Json | undefined, path: Path): Steps<DigestMap | undefined> {
+  /** `bytes`: about as many as there are in it. */
+  *digestMap(value: Json | undefined, path: Path, bytes?: number): Steps<DigestMap | undefined> {
     const object = this.object(value, path, []);
     if (object === undefined) return undefined;
-    const map = new Map<string, DigestList>();
+    const builder = new StringTableBuilder(bytes);
+    let count = 0;
     for (const name in object) {
-      map.set(name, this.#digests(object[name], path, name));
-      if (map.size % NAMES_PER_STEP === 0) yield;
+      builder.add(name, this.#digests(object[name], path, name));
+      if (++count % NAMES_PER_STEP === 0) yield;
     }
-    return map;
+    return yield* builder.finish();
   }
 
-  #digests(value: Json | undefined, path: Path, name: string): DigestList {
-    if (Array.isArray(value) && value.length === 1 && isPolicyDigest(value[0])) return value[0];
+  #digests(value: Json | undefined, path: Path, name: string): readonly string[] {
+    if (Array.isArray(value) && value.length > 0 && value.every(isPolicyDigest)) return value;
     const list = this.array(value, [...path, name]) ?? [];
     if (Array.isArray(value) && list.length === 0) this.#refuse([...path, name], '[] should be non-empty');
-    return digestList(list.map((item, i) => this.#digest(item, path, name, i)));
+    return list.map((item, i) => this.#digest(item, path, name, i));
   }
 
   #digest(value: Json, path: Path, name: string, i: number): string {
@@ -239,23 +245,15 @@ class SchemaReader {
   }
 
   /** Digest to `name version`; a member of our own, which other tools pass over. */
-  *packages(value: Json | undefined, path: Path): Steps<ReadonlyMap<string, string>> {
-    const object = this.object(value, path, []) ?? {};
-    const map = new Map<string, string>();
-    // The files of a package share its name in memory.
-    const names = new Map<string, string>();
+  *packages(value: Json | undefined, path: Path): Steps<StringTable> {
+    const object = this.object(value, path, []);
+    const builder = new StringTableBuilder();
     let count = 0;
     for (const hex in object) {
-      const name = object[hex];
-      if (typeof name !== 'string') this.string(name, [...path, hex]);
-      else {
-        const known = names.get(name);
-        if (known === undefined) names.set(name, name);
-        map.set(hex, known ?? name);
-      }
+      builder.add(hex, [this.string(object[hex], [...path, hex]) ?? '']);
       if (++count % NAMES_PER_STEP === 0) yield;
     }
-    return map;
+    return yield* builder.finish();
   }
 
   excludes(patterns: readonly string[], path: Path): Excludes | undefined {

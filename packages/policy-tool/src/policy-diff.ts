@@ -1,6 +1,6 @@
 import { isJsonObject, type Json } from '@keylime/core/json';
 import { keyIdText } from '@keylime/ima/signature';
-import { type DigestMap, includesDigest, someDigests } from '@keylime/policies/digest-map';
+import type { DigestMap } from '@keylime/policies/digest-map';
 import type { Excludes } from '@keylime/policies/excludes';
 import type { RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { PolicyFile } from './policy-file.ts';
@@ -59,9 +59,9 @@ function onlyIn(one: RuntimePolicy, other: RuntimePolicy): readonly DigestChange
   return maps.flatMap(([member, digests, otherDigests, excludes]) => {
     const changes: DigestChange[] = [];
     for (const [name, list] of digests) {
-      for (const hex of someDigests(list, Number.POSITIVE_INFINITY)) {
+      for (const hex of list) {
         if (accepts(name, hex, otherDigests, excludes)) continue;
-        const packageName = one.packages.get(hex);
+        const packageName = one.packages.get(hex)?.[0];
         changes.push({ member, name, digest: hex, ...(packageName !== undefined && { package: packageName }) });
       }
     }
@@ -70,8 +70,7 @@ function onlyIn(one: RuntimePolicy, other: RuntimePolicy): readonly DigestChange
 }
 
 function accepts(name: string, hex: string, digests: DigestMap, excludes: Excludes | undefined): boolean {
-  const list = digests.get(name);
-  return (list !== undefined && includesDigest(list, hex)) || (excludes?.matches(name) ?? false);
+  return digests.includes(name, hex) || (excludes?.matches(name) ?? false);
 }
 
 function setChange(before: readonly string[], after: readonly string[]): SetChange {

@@ -1,6 +1,6 @@
 import { isJsonObject, type Json } from '@keylime/core/json';
 import { keyIdText } from '@keylime/ima/signature';
-import { countDigests, type DigestMap, someDigests } from '@keylime/policies/digest-map';
+import type { DigestMap } from '@keylime/policies/digest-map';
 import type { PolicyFile } from './policy-file.ts';
 
 /** What there is to know about a policy at a glance. */
@@ -17,7 +17,7 @@ export function policySummary({ json, policy, isSigned }: PolicyFile): { readonl
     files: policy.digests.size,
     digests: countAll(policy.digests),
     digest_algorithms: algorithmsOf(policy.digests),
-    boot_aggregates: [...someDigests(policy.digests.get('boot_aggregate') ?? [], Number.POSITIVE_INFINITY)],
+    boot_aggregates: [...(policy.digests.get('boot_aggregate') ?? [])],
     excludes: Array.isArray(root.excludes) ? root.excludes : [],
     keyrings: namesOf(policy.keyrings),
     ignored_keyrings: [...policy.ignoredKeyrings],
@@ -38,20 +38,19 @@ const ALGORITHMS: ReadonlyMap<number, string> = new Map([
 
 function countAll(map: DigestMap): number {
   let count = 0;
-  for (const list of map.values()) count += countDigests(list);
+  for (const list of map.values()) count += list.length;
   return count;
 }
 
 /** By the length of their digests; a length of no algorithm is shown as it is. */
 function algorithmsOf(map: DigestMap): readonly string[] {
   const lengths = new Set<number>();
-  for (const list of map.values())
-    for (const hex of someDigests(list, Number.POSITIVE_INFINITY)) lengths.add(hex.length);
+  for (const list of map.values()) for (const hex of list) lengths.add(hex.length);
   return [...lengths].map((length) => ALGORITHMS.get(length) ?? `${4 * length} bits`);
 }
 
 const namesOf = (map: DigestMap): { readonly [name: string]: number } =>
-  Object.fromEntries([...map].map(([name, list]) => [name, countDigests(list)]));
+  Object.fromEntries([...map].map(([name, list]) => [name, list.length]));
 
 /** The summary as lines for a person. */
 export const summaryLines = (summary: { readonly [name: string]: Json }): readonly string[] =>

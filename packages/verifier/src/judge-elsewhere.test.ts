@@ -2,17 +2,24 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Expectation } from '@keylime/appraisal/appraise';
 import type { BootQuestion } from '@keylime/appraisal/boot-verdict';
+import { decodeRuntimePolicy, EMPTY_RUNTIME_POLICY_TEXT, type RuntimePolicy } from '@keylime/policies/runtime-policy';
 import type { AppraisalTask } from './appraisal-worker.ts';
 import { type JudgeParts, judgeHereOrElsewhere } from './judge-elsewhere.ts';
 import { type ThreadPool, ThreadPoolError } from './thread-pool.ts';
 
-const policies = { findText: async () => 'TEXT' };
 /** What `appraise` reads of it throws: stands for a fault in our own code on some answer. */
 const broken = new Proxy({}, { get: () => assert.fail('broken') }) as Expectation;
-const expectation = { runtimePolicy: { checksum: 'c' } } as Expectation;
+const runtimePolicy = emptyPolicy();
+const expectation = { runtimePolicy } as Expectation;
 const evidence = Buffer.from(JSON.stringify({ results: { quote: 'r', pubkey: 'PEM' } }));
 const large = Buffer.alloc(1024 * 1024, ' ');
 const progress = { nextEntry: 7 };
+
+function emptyPolicy(): RuntimePolicy {
+  const decoded = decodeRuntimePolicy(EMPTY_RUNTIME_POLICY_TEXT);
+  assert.ok(decoded.ok);
+  return decoded.value;
+}
 
 type Trouble = ThreadPoolError['code'];
 const troubled = (code: Trouble) => () => Promise.reject(new ThreadPoolError(code, code));
@@ -22,7 +29,6 @@ const poolOf = (run: (task: AppraisalTask) => Promise<unknown>) =>
 const judgeWith = (code: Trouble, changes: Partial<JudgeParts> = {}) =>
   judgeHereOrElsewhere({
     pool: poolOf(troubled(code)),
-    policies,
     bootPolicies: { judge: troubled(code) },
     roundMs: 5000,
     ...changes,
@@ -66,27 +72,17 @@ test('a verdict about another boot is none', async () => {
   assert.equal((await judge(large, expectation, progress)).kind, 'unjudged');
 });
 
-test('the text of a policy is read and handed over only where a thread does not have it', async () => {
+test('a policy is handed over only where a thread does not have it', async () => {
   const tasks: AppraisalTask[] = [];
   const known = new Set<string>();
   const pool = poolOf(async (task) => {
     assert.ok(task.kind === 'answer');
     tasks.push(task);
-    if (task.policyText !== undefined) known.add(task.policyChecksum);
+    if (task.policy !== undefined) known.add(task.policy.checksum);
     return known.has(task.policyChecksum) ? { kind: 'refused' } : { kind: 'policy_wanted' };
   });
-  let reads = 0;
-  const findText = async () => `${++reads}`;
-  const judge = judgeWith('task_failed', { pool, policies: { findText } });
+  const judge = judgeWith('task_failed', { pool });
   for (let round = 0; round < 3; round++) assert.equal((await judge(large, expectation, progress)).kind, 'refused');
-  const texts = tasks.map((task) => 'policyText' in task && task.policyText);
-  assert.deepEqual([reads, texts], [1, [false, '1', false, false]]);
-});
-
-test('a database that fails while an answer is judged is a fault of ours, not a verdict', async () => {
-  const judge = judgeWith('task_failed', {
-    pool: poolOf(async () => ({ kind: 'policy_wanted' })),
-    policies: { findText: () => Promise.reject(new Error('no database')) },
-  });
-  await assert.rejects(async () => judge(large, expectation, progress), /no database/);
+  const sent = tasks.map((task) => 'policy' in task && task.policy?.checksum);
+  assert.deepEqual(sent, [false, runtimePolicy.checksum, false, false]);
 });

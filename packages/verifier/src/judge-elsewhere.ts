@@ -2,11 +2,11 @@ import type { Expectation } from '@keylime/appraisal/appraise';
 import type { BootVerdict } from '@keylime/appraisal/boot-verdict';
 import { fromFirstEntry, type Progress } from '@keylime/appraisal/progress';
 import { runSteps } from '@keylime/core/steps';
+import { sharePolicy } from '@keylime/policies/shared-policy';
 import type { AnswerJudged, AppraisalTask } from './appraisal-worker.ts';
 import type { Judge } from './attest.ts';
 import type { BootPolicies } from './boot-policies.ts';
 import { type BootUnjudged, judgeAnswer, timeFor } from './judge.ts';
-import type { PolicyStore } from './policy-store.ts';
 import { type ThreadPool, ThreadPoolError } from './thread-pool.ts';
 import type { Outcome } from './transition.ts';
 
@@ -17,7 +17,6 @@ const HERE_MS = 20;
 
 export type JudgeParts = {
   readonly pool: ThreadPool<AppraisalTask>;
-  readonly policies: Pick<PolicyStore, 'findText'>;
   readonly bootPolicies: Pick<BootPolicies, 'judge'>;
   /** For so long a thread judges one list before others get their turn. */
   readonly roundMs: number;
@@ -29,7 +28,7 @@ export type JudgeParts = {
  * Judges small answers at once, and those that are large or take long in another thread, so that other agents do not wait for
  * a long list; a boot that was not judged yet is judged first, in a thread too.
  */
-export function judgeHereOrElsewhere({ pool, policies, bootPolicies, roundMs, onHandOver }: JudgeParts): Judge {
+export function judgeHereOrElsewhere({ pool, bootPolicies, roundMs, onHandOver }: JudgeParts): Judge {
   async function judge(body: Buffer, expectation: Expectation, progress: Progress): Promise<Outcome | BootUnjudged> {
     if (body.length > SMALL_BYTES) return elsewhere(body, expectation, progress);
     const { hasTime, ranOut, spentIn } = timeFor(HERE_MS);
@@ -55,9 +54,8 @@ export function judgeHereOrElsewhere({ pool, policies, bootPolicies, roundMs, on
     onHandOver?.();
     const first = await orOutcome(answered, progress);
     if (first.kind !== 'policy_wanted') return first;
-    const policyText = await policies.findText(policyChecksum);
-    if (policyText === undefined) throw new Error('The runtime policy was changed while the answer was on its way.');
-    const outcome = await orOutcome(pool.run<AnswerJudged>({ ...task, policyText }), progress);
+    const policy = sharePolicy(runtimePolicy);
+    const outcome = await orOutcome(pool.run<AnswerJudged>({ ...task, policy }), progress);
     return outcome.kind === 'policy_wanted' ? unjudged('the thread asked for the policy twice', progress) : outcome;
   }
 

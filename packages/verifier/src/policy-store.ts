@@ -17,8 +17,6 @@ type Row<Table extends PolicyTable> = { runtime_policies: StoredPolicy; mb_polic
 /** Policies of one kind, by name. */
 export type PolicyStore<Policy = StoredPolicy> = {
   readonly find: (name: string) => Promise<Policy | undefined>;
-  /** The text of the policies with this checksum. */
-  readonly findText: (checksum: string) => Promise<string | undefined>;
   readonly listNames: () => Promise<readonly string[]>;
   /** Tells whether the name was free. */
   readonly create: (policy: Policy) => Promise<boolean>;
@@ -35,8 +33,6 @@ export function sqlPolicyStore<Table extends PolicyTable>(
   const table = oneTable(of);
   return {
     find: (name) => findPolicy(db, of, name),
-    findText: async (checksum) =>
-      (await db.selectFrom(table).select('text').where('checksum', '=', checksum).executeTakeFirst())?.text,
     listNames: async () =>
       (await db.selectFrom(table).select('name').orderBy('name').execute()).map(({ name }) => name),
     create: (policy) => write((trx) => insertPolicy(trx, of, policy)),

@@ -230,7 +230,6 @@ export async function startVerifier(
     closers.unshift(() => registrar.close());
     const judge = judgeHereOrElsewhere({
       pool,
-      policies: policyStore,
       bootPolicies,
       roundMs: judging.roundMs,
       ...(options.onHandOver && { onHandOver: options.onHandOver }),
