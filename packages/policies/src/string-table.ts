@@ -15,6 +15,8 @@ export type SharedTable = {
 
 const NUMBER = 4;
 const FACTOR = 0x9e3779b1;
+/** More values of one name are not searched one by one. */
+const MOST_SEARCHED = 64;
 
 /** Where strings that are looked for are written: a name, and behind it a value. */
 let wanted = viewOf(new ArrayBuffer(4096));
@@ -66,6 +68,8 @@ export class StringTable implements ReadonlyMap<string, readonly string[]> {
   readonly shared: SharedTable;
   readonly #places: Int32Array;
   readonly #records: BytesView;
+  /** Values of names that have many, by their record: the bytes of each as characters. */
+  readonly #many = new Map<number, ReadonlySet<string>>();
 
   /** Of what another table has as `shared`. */
   constructor(shared: SharedTable) {
@@ -112,6 +116,7 @@ export class StringTable implements ReadonlyMap<string, readonly string[]> {
     let at = record + NUMBER + (to - from);
     const size = valueTo - valueFrom;
     let left = data.getInt32(at, true);
+    if (left > MOST_SEARCHED) return this.#manyOf(record).has(values.bytes.toString('latin1', valueFrom, valueTo));
     for (at += NUMBER; left > 0; left--) {
       const length = data.getInt32(at, true);
       at += NUMBER;
@@ -119,6 +124,14 @@ export class StringTable implements ReadonlyMap<string, readonly string[]> {
       at += length;
     }
     return false;
+  }
+
+  #manyOf(record: number): ReadonlySet<string> {
+    const known = this.#many.get(record);
+    if (known !== undefined) return known;
+    const many = new Set(this.#read(record, 'latin1').values);
+    this.#many.set(record, many);
+    return many;
   }
 
   /** Where the record of a name begins, or -1. */
@@ -165,7 +178,10 @@ export class StringTable implements ReadonlyMap<string, readonly string[]> {
     for (const [name, odd] of this.shared.odd) for (const value of odd) if (asked.has(value)) yield [name, value];
   }
 
-  #read(record: number): { readonly name: string; readonly values: readonly string[]; readonly end: number } {
+  #read(
+    record: number,
+    encoding: 'utf8' | 'latin1' = 'utf8',
+  ): { readonly name: string; readonly values: readonly string[]; readonly end: number } {
     let at = record;
     const number = () => {
       at += NUMBER;
@@ -174,7 +190,7 @@ export class StringTable implements ReadonlyMap<string, readonly string[]> {
     const text = () => {
       const length = number();
       at += length;
-      return this.#records.bytes.toString('utf8', at - length, at);
+      return this.#records.bytes.toString(encoding, at - length, at);
     };
     const name = text();
     const values = Array.from({ length: number() }, text);
