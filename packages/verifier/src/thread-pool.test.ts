@@ -66,6 +66,16 @@ test('[MUST] nobody pays for a task beside it that takes too long, or that ends 
   }
 });
 
+test('a task that never ends holds a thread hardly longer beside others than alone', async (t) => {
+  const { run } = await open(t, { sideBySide: 4, taskTimeoutMs: 1000 });
+  const start = performance.now();
+  const runs = [run('now'), run('a'), run('b'), run('c'), run('evil', 60_000)];
+  assert.deepEqual(await ends(runs), ['answered', 'answered', 'answered', 'answered', 'task_timeout']);
+  // Once beside them and once alone, a second each: not four seconds beside them.
+  const tookMs = performance.now() - start;
+  assert.ok(tookMs < 4000, `${tookMs} ms`);
+});
+
 test('with the pool closed no task stays unanswered, and none is begun again', async (t) => {
   const { run, close } = await open(t, { sideBySide: 4 });
   const runs = [run('now', 100), run('a', 5000), run('b', 5000)];

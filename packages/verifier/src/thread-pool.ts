@@ -56,7 +56,7 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings<Task>): Thread
     }
   }
 
-  /** Those that waited longest, of as many as come to each thread that is free. */
+  /** Those that waited longest, an equal share for each thread that is free. */
   function nextGroup(free: number): readonly Job<Task>[] {
     const most = Math.min(sideBySide, Math.ceil(waiting.length / free));
     const alone = waiting.findIndex((job) => job.isAlone);
@@ -83,24 +83,31 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings<Task>): Thread
   function give(worker: Worker, jobs: readonly Job<Task>[]): void {
     const id = ++lastId;
     const unanswered = new Map(jobs.entries());
-    const limitMs = taskTimeoutMs * jobs.length;
+    let until = Number.POSITIVE_INFINITY;
+    /** Time for each task that has no answer yet, but never longer than before: who hangs beside others gains nothing by it. */
+    const limitTasks = () => {
+      clearTimeout(timer);
+      until = Math.min(until, performance.now() + taskTimeoutMs * unanswered.size);
+      timer = limit(until - performance.now(), taskTimeoutMs);
+    };
     // A worker that computes for too long cannot be told to stop: it is replaced.
-    const limit = (ms: number) =>
+    const limit = (ms: number, toldMs: number) =>
       setTimeout(() => {
         // This thread may have been busy, and the answer be there: it is read before the next step.
         setImmediate(() => {
           if (isFinished) return;
           void worker.terminate();
-          giveUp(new ThreadPoolError('task_timeout', `It took longer than ${ms} ms.`));
+          giveUp(new ThreadPoolError('task_timeout', `It took longer than ${toldMs} ms.`));
         });
       }, ms);
     let isFinished = false;
-    let timer = limit(started.has(worker) ? limitMs : START_TIMEOUT_MS);
+    let timer: NodeJS.Timeout | undefined;
+    if (started.has(worker)) limitTasks();
+    else timer = limit(START_TIMEOUT_MS, START_TIMEOUT_MS);
     const onMessage = (message: TaskMessage) => {
       if (message === 'started') {
         started.add(worker);
-        clearTimeout(timer);
-        timer = limit(limitMs);
+        limitTasks();
         return;
       }
       const job = message.id === id ? unanswered.get(message.number) : undefined;
@@ -108,7 +115,10 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings<Task>): Thread
       unanswered.delete(message.number);
       if (message.error === undefined) job.resolve(message.result);
       else job.reject(new ThreadPoolError('task_failed', message.error));
-      if (unanswered.size > 0) return;
+      if (unanswered.size > 0) {
+        limitTasks();
+        return;
+      }
       finish();
       idle.push(worker);
       next();
@@ -121,10 +131,9 @@ export function openThreadPool<Task>(settings: ThreadPoolSettings<Task>): Thread
     const giveUp = (error: ThreadPoolError) => {
       finish();
       retire(worker);
-      for (const job of unanswered.values()) {
-        if (jobs.length === 1 || closed) job.reject(error);
-        else waiting.unshift({ ...job, isAlone: true });
-      }
+      const left = [...unanswered.values()];
+      if (jobs.length === 1 || closed) for (const job of left) job.reject(error);
+      else waiting.unshift(...left.map((job) => ({ ...job, isAlone: true })));
       next();
     };
     const finish = () => {
