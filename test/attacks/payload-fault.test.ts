@@ -79,11 +79,11 @@ test('[MUST] a machine that is reset and tampered with while its share is on the
   // U was in the memory of the agent before; let its owner have it back, so that V is all that is missing.
   await scene.agent.post('/v2.6/keys/ukey', delivery.ukey);
   held.cut();
-  const { last_event_id } = await scene.verifier.until(
+  const { last_event_id, last_failures } = await scene.verifier.until(
     AGENT_ID,
     ({ operational_state }) => operational_state === INVALID_QUOTE,
   );
-  assert.equal(last_event_id, 'ima.validation.ima-ng.not_in_allowlist');
+  assert.equal(last_event_id, 'ima.validation.ima-ng.not_in_allowlist', JSON.stringify(last_failures));
   assert.deepEqual([releases(scene), runs(scene.agent)], [0, 0]);
 });
 
